@@ -1,0 +1,50 @@
+"""The command line: the only place that prints, exits or reads the environment."""
+
+import sys
+
+import typer
+from typer.exceptions import TyperException
+
+from harness.cli.corpus import corpus
+from harness.cli.gate import gate
+from harness.cli.mock import mock
+from harness.cli.run import run
+from harness.errors import InputError
+
+app = typer.Typer(
+    name="harness",
+    help="A flight simulator for LLM pipelines: see them fail before you pay for it.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command()(run)
+app.command()(gate)
+app.command()(corpus)
+app.command()(mock)
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line on standard error and exit code 2."""
+    try:
+        code = app(standalone_mode=False)
+    except InputError as error:
+        code = _complain(str(error))
+    except TyperException as error:
+        code = _complain(error.format_message())
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe went away (`| head`): nobody is left to tell.
+        sys.stderr.close()
+        code = 1
+    raise SystemExit(code or 0)
+
+
+def _complain(message: str) -> int:
+    line = " ".join(message.split())
+    sys.stderr.write(f"harness: {line}\n")
+    return BAD_INPUT

@@ -1,0 +1,24 @@
+"""`harness mock`: the stand-in for OpenRouter by itself."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mock_llm.config import Upstream
+from mock_llm.loader import load_upstream
+from mock_llm.serve import serve
+
+
+def mock(
+    scenario: Annotated[Path | None, typer.Argument(help="Scenario file (TOML).")] = None,
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    seed: Annotated[int, typer.Option(help="Seed of the weather.")] = 1,
+    ledger: Annotated[Path | None, typer.Option(help="Append every attempt there (JSONL).")] = None,
+    zero_delay: Annotated[bool, typer.Option("--zero-delay", help="Answer at once.")] = False,
+) -> int:
+    """Serve a mock OpenRouter at http://HOST:PORT/api/v1."""
+    upstream = load_upstream(scenario) if scenario else Upstream()
+    serve(upstream, host=host, port=port, seed=seed, ledger_file=ledger, zero_delay=zero_delay)
+    return 0

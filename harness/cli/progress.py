@@ -1,0 +1,81 @@
+"""Progress on standard error: every batch of a single run, one moving line for many."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.status import Status
+
+from harness.engines.base import OnProgress
+from harness.pipeline.progress import Progress
+from harness.report.text import length, usd
+
+
+class Watcher:
+    """Tells how far a command has come, and about when it will end.
+
+    Where nobody watches (no terminal) many runs are told of in one line each, at their start.
+    """
+
+    def __init__(self, runs: int) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._runs = runs
+        self._begun = 0
+        self._since = time.monotonic()
+        self._status: Status | None = None
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal and self._runs > 1:
+            self._status = self._console.status("starting")
+            self._status.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    def begin(self, variant: str, seed: int) -> OnProgress:
+        """A run begins; returns what is to be called at the end of each of its batches."""
+        number, began = self._begun, time.monotonic()
+        self._begun += 1
+        title = f"{variant}, seed {seed}"
+        if self._runs > 1 and self._status is None:
+            self._say(f"run {number + 1}/{self._runs}: {title} - {self._left(number)}")
+
+        def tell(progress: Progress) -> None:
+            done = progress.batch / progress.batches
+            if self._status is not None:
+                left = self._left(number + done)
+                self._status.update(f"{title}: {_line(progress)} - {left}")
+            elif self._runs == 1:
+                self._say(f"{_line(progress)} - {_left(time.monotonic() - began, done)}")
+
+        return tell
+
+    def _left(self, done: float) -> str:
+        return _left(time.monotonic() - self._since, done / self._runs)
+
+    def _say(self, line: str) -> None:
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+
+
+def _line(progress: Progress) -> str:
+    return (
+        f"Batch {progress.batch}/{progress.batches}: {progress.reviews} reviews so far - "
+        f"{progress.batch_s:.1f} s - {usd(progress.batch_usd)} - {progress.hits} hits so far"
+    )
+
+
+def _left(elapsed_s: float, done: float) -> str:
+    """The time that is left if the rest goes as what was done."""
+    if done <= 0:
+        return "end not known yet"
+    return f"done in about {length(elapsed_s * (1 - done) / done)}" if done < 1 else "done"

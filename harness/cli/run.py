@@ -1,0 +1,198 @@
+"""`harness run`: a scenario's variants on one engine, and what became of them."""
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from harness.cli.progress import Watcher
+from harness.engines.base import Prepared, Target
+from harness.engines.target import load_target
+from harness.errors import InputError
+from harness.experiments.compare import explain_connections
+from harness.experiments.run import Run, engine_named, means, prepare_variant, run_one, save
+from harness.report.headline import best_of, headline, lessons
+from harness.report.table import run_table
+from harness.report.text import percent, usd
+from harness.scenario.load import ScenarioFile, load_file
+
+Scenario = Annotated[Path, typer.Argument(help="Scenario file (TOML).", metavar="SCENARIO")]
+Engine = Annotated[str, typer.Option(help="theory|sim|virtual|live|real|all")]
+Chosen = Annotated[str, typer.Option("--variant", help="A variant's name, base, or all.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of the weather; default: the scenario's.")]
+Seeds = Annotated[str | None, typer.Option(help="Repeat with every seed of A-B.", metavar="A-B")]
+CorpusPath = Annotated[
+    str | None, typer.Option(help="CSV or JSONL file, synthetic[:CATEGORY] or templates8.")
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override dotted.key=value; may be repeated.", metavar="KEY=VALUE"),
+]
+Out = Annotated[
+    Path | None, typer.Option(help="Folder for records; default results/runs/<scenario>.")
+]
+Json = Annotated[str | None, typer.Option("--json", help="Write JSON there; - is standard output.")]
+TargetSpec = Annotated[
+    str | None,
+    typer.Option(
+        help="Your own client: an async callable of (review, base_url).",
+        metavar="PACKAGE.MODULE:FUNCTION",
+    ),
+]
+
+
+def run(
+    scenario: Scenario,
+    engine: Engine = "virtual",
+    variant: Chosen = "all",
+    seed: Seed = None,
+    seeds: Seeds = None,
+    corpus: CorpusPath = None,
+    sets: Sets = None,
+    out: Out = None,
+    json_to: Json = None,
+    target: TargetSpec = None,
+) -> int:
+    """Run a scenario and say what holds it back."""
+    overrides = [*(sets or []), *_corpus_overrides(corpus)]
+    file = load_file(scenario, overrides, variant)
+    engine_named(engine)
+    client = load_target(target) if target else None
+    chosen = _seeds(seed, seeds, file)
+    console = Console(stderr=json_to == "-", highlight=False)
+    names = file.names(variant)
+    prepared = {name: prepare_variant(file, name, scenario.parent) for name in names}
+    _foretell(console, prepared)
+    runs = _run_all(file, prepared, engine, chosen, client, out)
+    explain_connections(runs)
+    reports = [one.report for one in runs]
+    _tell(console, file, scenario, reports)
+    if json_to is not None:
+        _write_json(json_to, reports)
+    return _exit_code(runs)
+
+
+def _corpus_overrides(corpus: str | None) -> list[str]:
+    """`--corpus` replaces the whole: the scenario's column mapping was for another file."""
+    if corpus is None:
+        return []
+    return [f"workload.corpus={json.dumps(corpus)}", "workload.columns={}"]
+
+
+def _seeds(seed: int | None, seeds: str | None, file: ScenarioFile) -> list[int]:
+    if seeds is None:
+        return [file.written.seed if seed is None else seed]
+    first, dash, last = seeds.partition("-")
+    if seed is not None or not dash or not (first.isdecimal() and last.isdecimal()):
+        raise InputError(f"--seeds {seeds}: write it as A-B, such as 1-16, and without --seed")
+    chosen = list(range(int(first), int(last) + 1))
+    if not chosen:
+        raise InputError(f"--seeds {seeds}: the first must not be greater than the last")
+    return chosen
+
+
+def _foretell(console: Console, prepared: dict[str, Prepared]) -> None:
+    """Distribution and cost before any call, and what is odd about the corpus."""
+    told: set[str] = set()
+    for name, ready in prepared.items():
+        projection = ready.projection
+        shares = ", ".join(
+            f"{percent(share)} {model.rpartition('/')[2]}"
+            for model, share in projection.distribution.items()
+        )
+        line = (
+            f"before any call: {shares}; {usd(projection.cost_usd)} "
+            f"for {projection.requests:,} requests"
+        )
+        if line not in told:
+            told.add(line)
+            console.print(f"[dim]{name}: {line}[/]")
+    for text in dict.fromkeys(
+        warning
+        for ready in prepared.values()
+        for warning in (*ready.corpus.guards.warnings, *ready.corpus.notes)
+    ):
+        console.print(f"[yellow]corpus: {text}[/]")
+
+
+def _run_all(
+    file: ScenarioFile,
+    prepared: dict[str, Prepared],
+    engine: str,
+    seeds: Sequence[int],
+    target: Target | None,
+    out: Path | None,
+) -> list[Run]:
+    folder = out or Path("results/runs") / file.written.name
+    plan = [(name, seed) for name in prepared for seed in seeds]
+    runs: list[Run] = []
+    with Watcher(len(plan)) as watcher:
+        for name, seed in plan:
+            one = run_one(
+                prepared[name],
+                variant=name,
+                expect=file.variant(name).expect,
+                engine=engine,
+                seed=seed,
+                target=target,
+                on_progress=watcher.begin(name, seed),
+            )
+            save(one, folder)
+            runs.append(one)
+            if one.result.stopped == "interrupted":
+                break
+    return runs
+
+
+def _tell(
+    console: Console, file: ScenarioFile, path: Path, reports: Sequence[dict[str, Any]]
+) -> None:
+    console.print(run_table(reports, file.written.variants))
+    console.print(f"\n[bold]{headline(reports)}[/]")
+    for lesson in lessons(reports):
+        console.print(f"  {lesson}")
+    for note in dict.fromkeys(note for report in reports for note in report["notes"]):
+        console.print(f"[dim]{note}[/]")
+    name = shlex.quote(str(path))
+    best = (best_of(reports) or reports[0]["variant"]).partition(" ")[0]
+    console.print(
+        "\nNow try yours:\n"
+        f"  harness run {name} --corpus reviews.csv\n"
+        f"  harness run {name} --variant {best} --set pipeline.concurrency=10\n"
+        f"  harness run {name} --variant {best} --target package.module:function",
+        soft_wrap=True,
+    )
+
+
+def _write_json(where: str, reports: list[dict[str, Any]]) -> None:
+    document = {
+        "runs": reports,
+        "agreement": [],
+        "means": means(reports),
+        "headline": headline(reports),
+        "lessons": lessons(reports),
+    }
+    text = json.dumps(document, indent=1, allow_nan=False) + "\n"
+    if where == "-":
+        sys.stdout.write(text)
+        return
+    path = Path(where)
+    partial = path.with_name(path.name + ".part")
+    try:
+        partial.write_text(text)
+        partial.replace(path)
+    except OSError as error:
+        raise InputError(f"--json {where}: cannot be written: {error.strerror}") from error
+
+
+def _exit_code(runs: Sequence[Run]) -> int:
+    if any(one.result.stopped == "interrupted" for one in runs):
+        return 130
+    if not all(one.report["valid"] for one in runs):
+        return 3
+    return 0 if all(one.as_expected for one in runs) else 1

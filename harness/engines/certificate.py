@@ -1,0 +1,114 @@
+"""A live run certifies its own measurement: past a bound its figures say nothing."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import msgspec
+
+from harness.metrics import quantiles
+from mock_llm.ledger import Row, delay_s
+
+LAG_BOUND_S = 0.05
+DELAY_BOUND_S = 0.05
+STEAL_BOUND = 0.25
+_TICK_S = 0.02
+
+
+class LagMeter:
+    """How late the event loop wakes a sleeper that should wake every 20 ms.
+
+    Attributes:
+        lags_s: one value per tick.
+    """
+
+    def __init__(self) -> None:
+        self.lags_s: list[float] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._watch())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + _TICK_S
+            await asyncio.sleep(_TICK_S)
+            self.lags_s.append(max(0.0, loop.time() - due))
+
+
+class Steal(NamedTuple):
+    """CPU time of the machine so far, in ticks: stolen by its host, and all of it."""
+
+    stolen: int
+    total: int
+
+    def share_since(self, before: "Steal") -> float:
+        """Share of the time in between that the host took away, 0-1."""
+        total = self.total - before.total
+        return (self.stolen - before.stolen) / total if total > 0 else 0.0
+
+
+def read_steal() -> Steal:
+    """Steal time from /proc/stat (proc(5)); zeros where there is no such file."""
+    try:
+        fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    except OSError:
+        return Steal(0, 0)
+    return Steal(int(fields[7]), sum(map(int, fields)))
+
+
+class Certificate(msgspec.Struct, frozen=True, kw_only=True):
+    """What a live run measured of itself.
+
+    Attributes:
+        loop_lag_s_p99: of the client's event loop.
+        mock_delay_s_p50: how much later than planned the mock answered.
+        mock_delay_s_p99: the same.
+        steal_share: CPU time taken by the machine's host.
+    """
+
+    loop_lag_s_p99: float
+    mock_delay_s_p50: float
+    mock_delay_s_p99: float
+    steal_share: float
+
+    @classmethod
+    def of(cls, lags_s: Sequence[float], steal_share: float, rows: Sequence[Row]) -> Self:
+        """From the loop's lags, the steal and the mock's ledger."""
+        delays = quantiles([late for row in rows if (late := delay_s(row)) is not None])
+        return cls(
+            loop_lag_s_p99=quantiles(lags_s)["p99"],
+            mock_delay_s_p50=delays["p50"],
+            mock_delay_s_p99=delays["p99"],
+            steal_share=steal_share,
+        )
+
+    def reasons(self) -> tuple[str, ...]:
+        """Why the run is INVALID; empty when it is VALID."""
+        found = []
+        if self.loop_lag_s_p99 > LAG_BOUND_S:
+            found.append(f"event-loop lag p99 {_ms(self.loop_lag_s_p99)} > {_ms(LAG_BOUND_S)}")
+        if self.mock_delay_s_p99 > DELAY_BOUND_S:
+            late = f"{_ms(self.mock_delay_s_p99)} > {_ms(DELAY_BOUND_S)}"
+            found.append(f"the mock answered late: p99 {late}")
+        if self.steal_share > STEAL_BOUND:
+            found.append(f"CPU steal {self.steal_share:.0%} > {STEAL_BOUND:.0%}")
+        return tuple(found)
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms"

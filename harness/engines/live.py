@@ -1,0 +1,143 @@
+"""The `live` engine: the same client on the wall clock, the mock in a process of its own."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+
+from harness.engines.base import EngineResult, OnProgress, Prepared, Target
+from harness.engines.certificate import Certificate, LagMeter, read_steal
+from harness.engines.runner import AnyJob, interruptible, job_of, result_of
+from harness.engines.target import Span, TargetJob
+from harness.records import TIMES, Record
+from mock_llm.ledger import Row
+
+_STOP_S = 20.0
+
+
+def run_live(
+    prepared: Prepared,
+    *,
+    seed: int,
+    target: Target | None = None,
+    on_progress: OnProgress | None = None,
+) -> EngineResult:
+    """Run a prepared scenario over loopback; see `engines.base.Engine`."""
+    with TemporaryDirectory(prefix="harness-live-") as folder:
+        ledger = Path(folder) / "ledger.jsonl"
+        with _mock(prepared, seed, Path(folder), ledger) as base_url:
+            began = time.perf_counter()
+            steal = read_steal()
+            job, origin, lag = _run(prepared, seed, base_url, target, on_progress)
+            wall_s = time.perf_counter() - began
+            steal_share = read_steal().share_since(steal)
+        rows = [msgspec.json.decode(line, type=Row) for line in ledger.read_bytes().splitlines()]
+    certificate = Certificate.of(lag, steal_share, rows)
+    _to_origin(job, origin)
+    return result_of(
+        job,
+        lambda: [_row_to_origin(row, origin) for row in rows],
+        wall_s,
+        invalid=certificate.reasons(),
+        certificate=msgspec.to_builtins(certificate),
+    )
+
+
+def _run(
+    prepared: Prepared,
+    seed: int,
+    base_url: str,
+    target: Target | None,
+    on_progress: OnProgress | None,
+) -> tuple[AnyJob, float, Sequence[float]]:
+    """Run the job; returns it, the loop's time at its start, and the loop's lags."""
+    job = job_of(prepared, seed, base_url, target, on_progress)
+
+    async def main() -> tuple[float, Sequence[float]]:
+        loop = asyncio.get_running_loop()
+        with interruptible(loop, job):
+            async with LagMeter() as meter:
+                origin = loop.time()
+                await job.run()
+        return origin, meter.lags_s
+
+    with asyncio.Runner() as runner:
+        origin, lags = runner.run(main())
+    return job, origin, lags
+
+
+@contextmanager
+def _mock(prepared: Prepared, seed: int, folder: Path, ledger: Path) -> Iterator[str]:
+    """A mock in a process of its own; yields its base URL."""
+    scenario = folder / "upstream.json"
+    upstream = msgspec.to_builtins(prepared.scenario.upstream)
+    scenario.write_bytes(msgspec.json.encode({"upstream": upstream}))
+    answers = folder / "answers.jsonl"
+    lines = [{"key": key, "label": label} for key, label in prepared.answer_key.items()]
+    answers.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+    command = [sys.executable, "-m", "mock_llm", "serve", str(scenario), "--port", "0"]
+    command += ["--seed", str(seed), "--ledger", str(ledger), "--answers", str(answers)]
+    process = subprocess.Popen(  # noqa: S603 - our own module
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl-C is for us; the mock must outlive it to hand in its ledger
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+    )
+    try:
+        yield _listening(process)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def _listening(process: subprocess.Popen[str]) -> str:
+    """The base URL from the mock's first line."""
+    if process.stdout is None:  # asked for above
+        raise RuntimeError("the mock has no output")
+    line = process.stdout.readline().strip()
+    if "http://" not in line:
+        raise RuntimeError(f"the mock did not start: {line or 'no output'}")
+    return "http://" + line.split("http://", 1)[1]
+
+
+def _to_origin(job: AnyJob, origin: float) -> None:
+    """Let the run begin at 0, as on the virtual clock."""
+    if isinstance(job, TargetJob):
+        job.spans[:] = [_span_to_origin(span, origin) for span in job.spans]
+    else:
+        job.records[:] = [_record_to_origin(row, origin) for row in job.records]
+
+
+def _span_to_origin(span: Span, origin: float) -> Span:
+    return span._replace(
+        queued=span.queued - origin, began=span.began - origin, ended=span.ended - origin
+    )
+
+
+def _record_to_origin(row: Record, origin: float) -> Record:
+    moved = {n: t - origin for n in TIMES if (t := getattr(row, n)) is not None}
+    return msgspec.structs.replace(row, **moved)
+
+
+_ROW_TIMES = ("arrived_s", "admitted_s", "headers_s", "first_token_s", "last_token_s", "ended_s")
+
+
+def _row_to_origin(row: Row, origin: float) -> Row:
+    """The mock's clock is the same monotonic one: it counts from the machine's start."""
+    moved = {n: t - origin for n in _ROW_TIMES if (t := getattr(row, n)) is not None}
+    return msgspec.structs.replace(row, **moved)

@@ -1,0 +1,84 @@
+"""What the engines with a real client share: our job or a target's, and how it is ended."""
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from harness.engines.base import EngineResult, OnProgress, Prepared, Target, toolkit
+from harness.engines.target import TargetJob, records_of
+from harness.pipeline.job import Job
+from mock_llm.ledger import Row
+
+AnyJob = Job | TargetJob
+
+
+def job_of(
+    prepared: Prepared,
+    seed: int,
+    base_url: str,
+    target: Target | None,
+    on_progress: OnProgress | None,
+) -> AnyJob:
+    """Our pipeline over the prepared items, or the target in its place."""
+    settings = prepared.scenario.pipeline
+    if target is None:
+        return Job(prepared.items, settings, toolkit(prepared, seed, base_url, on_progress))
+    return TargetJob(target, prepared.items, settings, base_url, on_progress)
+
+
+def result_of(
+    job: AnyJob,
+    rows: Callable[[], Iterable[Row]],
+    wall_s: float,
+    invalid: tuple[str, ...] = (),
+    certificate: dict[str, Any] | None = None,
+) -> EngineResult:
+    """What the job did, as every engine reports it; `rows` are asked for only by a target."""
+    notes: tuple[str, ...] = ()
+    if isinstance(job, TargetJob):
+        records, unknown = records_of(job.spans, rows())
+        labels = job.labels
+        context = {"peak": 0, "last": 0}
+        if unknown:
+            notes += (
+                f"{unknown} calls could not be told apart by review: send review.headers along",
+            )
+        if job.failures:
+            key, failure = next(iter(job.failures.items()))
+            notes += (f"{len(job.failures)} calls of the target raised, first {key}: {failure}",)
+    else:
+        records = job.records
+        labels = {key: answer.label for key, answer in job.answers.items()}
+        context = {"peak": job.context.peak_bytes, "last": job.context.size_bytes}
+    return EngineResult(
+        records=records,
+        labels=labels,
+        context_bytes=context,
+        stopped=job.stopped,
+        invalid=invalid,
+        wall_s=wall_s,
+        certificate=certificate or {},
+        notes=notes,
+    )
+
+
+@contextmanager
+def interruptible(loop: asyncio.AbstractEventLoop, job: AnyJob) -> Iterator[None]:
+    """Ctrl-C stops the job and keeps what was done; a second one is an ordinary interrupt."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def stop(_: int, __: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        loop.call_soon_threadsafe(job.stop, "interrupted")
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

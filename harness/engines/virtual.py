@@ -1,0 +1,72 @@
+"""The `virtual` engine: real client, real HTTP, real mock, in one process on a jumping clock.
+
+CPU costs nothing on that clock: what a run reports is what the waiting costs.
+"""
+
+import asyncio
+import time
+from collections import deque
+
+from harness.engines.base import EngineResult, OnProgress, Prepared, Target
+from harness.engines.runner import AnyJob, interruptible, job_of, result_of
+from harness.engines.virtual_loop import VirtualClockError, VirtualLoop, run_virtual
+from harness.records import Record, requests
+from mock_llm.server import MockServer
+
+HOST, PORT = "127.0.0.1", 8000
+BASE_URL = f"http://{HOST}:{PORT}/api/v1"
+
+
+def run_on_virtual_clock(
+    prepared: Prepared,
+    *,
+    seed: int,
+    target: Target | None = None,
+    on_progress: OnProgress | None = None,
+) -> EngineResult:
+    """Run a prepared scenario in virtual time; see `engines.base.Engine`.
+
+    Raises:
+        InputError: the target is a synchronous client, which only `live` can run.
+    """
+    began = time.perf_counter()
+    mock = MockServer(prepared.scenario.upstream, seed=seed, answers=prepared.answer_key)
+    if target is not None:
+        mock.ledger.rows = deque()  # all of them: they are the target's records
+    job = job_of(prepared, seed, BASE_URL, target, on_progress)
+    invalid: tuple[str, ...] = ()
+    try:
+        run_virtual(_main(mock, job), seed=seed)
+    except VirtualClockError as error:
+        invalid = (str(error),)
+    result = result_of(job, lambda: mock.ledger.rows, time.perf_counter() - began, invalid)
+    if result.stopped != "never_answered":
+        return result
+    reason = f"nothing can ever wake again: {_waiting(result.records)}"
+    return result_of(job, lambda: mock.ledger.rows, result.wall_s, (reason,))
+
+
+async def _main(mock: MockServer, job: AnyJob) -> None:
+    loop = asyncio.get_running_loop()
+    if not isinstance(loop, VirtualLoop):  # run_virtual made it
+        raise TypeError("the virtual engine needs the virtual loop")
+    loop.route(HOST, PORT, mock.protocol_factory)
+    loop.on_stuck = lambda: job.stop("never_answered")
+    try:
+        with interruptible(loop, job):
+            await job.run()
+    finally:
+        await mock.close()
+
+
+def _waiting(records: list[Record]) -> str:
+    """Who waits, for what, since when."""
+    stuck = [rows[-1] for rows in requests(records) if rows[-1].error == "never_answered"]
+    told = [
+        f"{row.key} has waited for an answer since {row.t_sent:.1f} s"
+        if row.t_sent is not None
+        else f"{row.key} waits"
+        for row in stuck[:3]
+    ]
+    more = f" and {len(stuck) - 3} more" if len(stuck) > 3 else ""
+    return ", ".join(told) + more

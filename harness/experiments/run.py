@@ -1,0 +1,254 @@
+"""One scenario, some variants, some seeds, one engine: runs, and the JSON that tells of them."""
+
+import json
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from harness.attribution import verdict
+from harness.engines.base import Engine, EngineResult, OnProgress, Prepared, Target, prepare
+from harness.engines.live import run_live
+from harness.engines.virtual import run_on_virtual_clock
+from harness.errors import InputError
+from harness.findings import Finding, findings
+from harness.invariants import violations
+from harness.metrics import accuracy, summary
+from harness.records import records_sha256, requests, write_jsonl
+from harness.scenario.load import ScenarioFile
+from harness.scenario.slo import parse_slo
+
+ENGINES: dict[str, Engine] = {"virtual": run_on_virtual_clock, "live": run_live}
+PLANNED = ("theory", "sim", "virtual", "live", "real", "all")
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """One finished run.
+
+    Attributes:
+        prepared: what was run.
+        variant: its name.
+        engine: which engine ran it.
+        seed: of its weather.
+        result: what the engine brought back.
+        report: the JSON contract's object.
+        findings: what holds it back.
+    """
+
+    prepared: Prepared
+    variant: str
+    engine: str
+    seed: int
+    result: EngineResult
+    report: dict[str, Any]
+    findings: list[Finding]
+
+    @property
+    def as_expected(self) -> bool:
+        """Whether it passed or failed its promises as the scenario says that it should."""
+        passed: bool = self.report["slo"]["passed"]
+        expected: bool = self.report["expect"] == "pass"
+        return passed is expected
+
+
+def engine_named(name: str) -> Engine:
+    """The engine of that name.
+
+    Raises:
+        InputError: there is none, or not yet.
+    """
+    if name in ENGINES:
+        return ENGINES[name]
+    built = " and ".join(ENGINES)
+    if name in PLANNED:
+        raise InputError(f"--engine {name}: not built yet; {built} are")
+    raise InputError(f"--engine {name}: there is no such engine; {built} are built")
+
+
+def prepare_variant(file: ScenarioFile, variant: str, base: Path | None = None) -> Prepared:
+    """Everything about a variant that precedes its first call.
+
+    Raises:
+        InputError: a bad corpus, a model without a price, work of a kind that no engine does yet.
+    """
+    scenario = file.resolve(variant)
+    kind = scenario.workload.kind
+    if kind != "batch":
+        raise InputError(f'{file.where}: workload.kind: "{kind}" is not built yet; "batch" is')
+    return prepare(scenario, base=base)
+
+
+def run_one(
+    prepared: Prepared,
+    *,
+    variant: str,
+    expect: str,
+    engine: str,
+    seed: int,
+    target: Target | None = None,
+    on_progress: OnProgress | None = None,
+) -> Run:
+    """Run one variant once and derive everything that is told of it."""
+    result = engine_named(engine)(prepared, seed=seed, target=target, on_progress=on_progress)
+    failed = result.stopped == "job_deadline"
+    found = findings(result.records, prepared.scenario.pipeline, job_failed=failed)
+    return Run(
+        prepared=prepared,
+        variant=variant,
+        engine=engine,
+        seed=seed,
+        result=result,
+        report=_report(prepared, variant, expect, engine, seed, result, found),
+        findings=found,
+    )
+
+
+def _report(
+    prepared: Prepared,
+    variant: str,
+    expect: str,
+    engine: str,
+    seed: int,
+    result: EngineResult,
+    found: Sequence[Finding],
+) -> dict[str, Any]:
+    """The run as the JSON contract has it."""
+    scenario, records = prepared.scenario, result.records
+    broken = violations(
+        records,
+        [item.key for item in prepared.items],
+        complete=result.stopped in {None, "job_deadline"} and not result.invalid,
+    )
+    invalid = [*result.invalid, *(f"invariant: {text}" for text in broken[:5])]
+    figures = summary(
+        records,
+        baseline_usd_per_m=scenario.pipeline.baseline_usd_per_m,
+        repeats_in_input=prepared.corpus.guards.repeats_in_input,
+        job_failed=result.stopped == "job_deadline",
+    )
+    report = {
+        "scenario": scenario.name,
+        "variant": variant,
+        "engine": engine,
+        "seed": seed,
+        "valid": not invalid,
+        "invalid_reasons": invalid,
+        "stopped": result.stopped,
+        **figures,
+        "wall_s": result.wall_s,
+        "accuracy": accuracy(result.labels, prepared.truths),
+        "context_bytes": result.context_bytes,
+        "corpus": {
+            "name": prepared.corpus.name,
+            "reviews": len(prepared.corpus.reviews),
+            "warnings": list(prepared.corpus.guards.warnings),
+        },
+        "projection": msgspec.to_builtins(prepared.projection),
+        "certificate": result.certificate,
+        "findings": msgspec.to_builtins(found),
+        "notes": [*prepared.corpus.notes, *result.notes],
+        "expect": expect,
+        "records_sha256": records_sha256(records),
+    }
+    if engine == "virtual":
+        report["notes"].append("no CPU cost is modelled: the virtual clock counts waiting only")
+    return {**report, "slo": slo_of(scenario.slo, report)}
+
+
+def slo_of(bounds: Mapping[str, str], report: Mapping[str, Any]) -> dict[str, Any]:
+    """Each promise with what was measured; all must hold."""
+    checks = []
+    for bound in parse_slo(bounds):
+        value: Any = report
+        for part in bound.metric.split("."):
+            value = value[part]
+        checks.append(
+            {
+                "metric": bound.metric,
+                "bound": f"{bound.op} {bound.limit:g}",
+                "value": value,
+                "passed": value is not None and bound.holds(value),
+            }
+        )
+    return {"passed": all(check["passed"] for check in checks), "checks": checks}
+
+
+_MEANS = (
+    *("requests", "ok", "timed_out", "failed", "rejected", "attempts", "duration_s"),
+    *("throughput_per_s", "success_rate", "timeout_rate", "cost_usd", "baseline_cost_usd"),
+    *("cost_reduction", "latency_s.mean", "latency_s.p50", "latency_s.p95", "latency_s.p99"),
+    *("cache.hit_rate", "accuracy.value"),
+)
+
+
+def means(reports: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Mean and standard deviation over seeds, by variant and engine, in order of appearance."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for report in reports:
+        groups.setdefault((report["variant"], report["engine"]), []).append(report)
+    return [
+        {"variant": variant, "engine": engine, "runs": len(group), **_means_of(group)}
+        for (variant, engine), group in groups.items()
+    ]
+
+
+def _means_of(group: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for path in _MEANS:
+        values = [_at(report, path) for report in group]
+        known = [value for value in values if value is not None]
+        if known:
+            sd = statistics.stdev(known) if len(known) > 1 else None
+            found[path] = {"mean": statistics.fmean(known), "sd": sd}
+    return found
+
+
+def _at(report: Mapping[str, Any], path: str) -> float | None:
+    value: Any = report
+    for part in path.split("."):
+        value = value[part]
+    return value if value is None else float(value)
+
+
+def save(run: Run, folder: Path) -> Path:
+    """Write a run's records, labels and figures; returns the folder that names it.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    place = folder / f"{run.variant}-{run.engine}-{run.seed}"
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        write_jsonl(run.result.records, place / "records.jsonl")
+        _write(place / "requests.jsonl", _outcomes(run))
+        text = json.dumps(run.report, indent=1) + "\n"
+        _write(place / "run.json", [text.encode()])
+    except OSError as error:
+        raise InputError(f"{place}: cannot be written: {error.strerror}") from error
+    return place
+
+
+def _outcomes(run: Run) -> Iterator[bytes]:
+    """What was handed over, one line per request."""
+    ids = {item.key: item.review.id for item in run.prepared.items}
+    failed = run.result.stopped == "job_deadline"
+    for rows in requests(run.result.records):
+        key, last = rows[0].key, rows[-1]
+        line = {
+            "key": key,
+            "review": ids.get(key, ""),
+            "outcome": "timed_out" if failed else last.outcome,
+            "verdict": verdict(rows),
+            "model": last.model,
+            "label": None if failed else run.result.labels.get(key),
+        }
+        yield msgspec.json.encode(line) + b"\n"
+
+
+def _write(path: Path, parts: Sequence[bytes] | Iterator[bytes]) -> None:
+    partial = path.with_name(path.name + ".part")
+    with partial.open("wb") as file:
+        file.writelines(parts)
+    partial.replace(path)

@@ -1,0 +1,243 @@
+"""What holds a run back, read from its records: never from its name or its variant's.
+
+Each finding says what share of the run it cost, so that the greatest comes first. The settings are
+consulted only to say what was meant: five slots, a limit of 30 s.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
+
+import msgspec
+
+from harness.attribution import STAGES
+from harness.metrics import Tally, duration_s, quantiles, time_s
+from harness.records import Record
+from harness.scenario.pipeline import Pipeline
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One cause.
+
+    Attributes:
+        cause: `barrier`, `semaphore_not_acquired`, `slot_inside_limit`, `serial`, `no_time_limit`,
+            `limit_too_long`, `waits_for_ever`, `job_deadline`, `throttled`, `server_errors`,
+            `slots`, `connections`, `warming_up` or `patience`.
+        lost: share of the run that it cost, in 0-1: of the slots' time, or of the requests.
+        text: for a person.
+    """
+
+    cause: str
+    lost: float
+    text: str
+
+
+def peak_in_flight(records: Sequence[Record]) -> int:
+    """Calls on the wire at one moment, at most."""
+    edges = [
+        edge
+        for row in records
+        if row.t_sent is not None
+        for edge in ((row.t_sent, 1), (row.t_end, -1))
+    ]
+    # An end sorts before a start at the same instant: handing over is not overlapping.
+    level = peak = 0
+    for _, step in sorted(edges):
+        level += step
+        peak = max(peak, level)
+    return peak
+
+
+def held_s(records: Sequence[Record]) -> float:
+    """Seconds that slots were held: from a request's slot to its end, backoff included."""
+    first: dict[str, float] = {}
+    last: dict[str, float] = {}
+    for row in records:
+        if row.t_slot is not None and row.t_sent is not None:
+            first[row.key] = min(first.get(row.key, row.t_slot), row.t_slot)
+            last[row.key] = max(last.get(row.key, row.t_end), row.t_end)
+    return sum(last[key] - first[key] for key in first)
+
+
+def findings(
+    records: Sequence[Record], settings: Pipeline, *, job_failed: bool = False
+) -> list[Finding]:
+    """Every cause found, the costliest first.
+
+    Args:
+        records: rows of one run.
+        settings: of its pipeline.
+        job_failed: the job's own deadline ended it.
+    """
+    if not records:
+        return []
+    tally = Tally(records, job_failed=job_failed)
+    found = [
+        *_structure(records, settings, tally),
+        *_limits(records, settings, tally),
+        *_provider(records, tally),
+    ]
+    return sorted(found, key=lambda finding: -finding.lost)
+
+
+def _structure(records: Sequence[Record], settings: Pipeline, tally: Tally) -> Iterator[Finding]:
+    """How the calls were arranged."""
+    n, length, peak = len(tally.requests), duration_s(records), peak_in_flight(records)
+    if not peak or length <= 0:
+        return
+    late = tally.verdicts["slot"]
+    if late:
+        yield Finding(
+            cause="slot_inside_limit",
+            lost=late / n,
+            text=f"the slot is awaited inside the time limit: {late:,} requests used it up in line",
+        )
+    if peak > settings.concurrency and not late:
+        yield Finding(
+            cause="semaphore_not_acquired",
+            lost=1 - settings.concurrency / peak,
+            text=f"the semaphore of {settings.concurrency} is never acquired: "
+            f"{peak} calls in flight at once",
+        )
+    # Against the slots that were meant: ten calls in flight on five slots are not half idle.
+    slots = min(peak, settings.concurrency)
+    idle = max(0.0, 1 - held_s(records) / (slots * length))
+    waves = len({row.t_queued for rows in tally.requests for row in rows[:1]})
+    if waves > 1 and idle > 0.02:
+        yield Finding(
+            cause="barrier",
+            lost=idle,
+            text=f"the barrier: {idle:.0%} of the slots' time is spent waiting for the slowest of "
+            "each batch",
+        )
+    elif peak == 1 and n > 1:
+        yield Finding(cause="serial", lost=0.5, text="one call at a time")
+    elif idle < 0.1 and peak == settings.concurrency and not late:
+        worth = tally.answered / length / peak
+        yield Finding(
+            cause="slots",
+            lost=0.0,
+            text=f"its {peak} slots, {1 - idle:.0%} busy: one more is worth {worth:.2f}/s",
+        )
+    opened = sum(row.new_connection for row in records)
+    sent = sum(row.t_sent is not None for row in records)
+    if opened > 2 * peak and opened > 0.5 * sent:
+        yield Finding(
+            cause="connections", lost=0.01, text=f"{opened:,} connections for {sent:,} calls"
+        )
+
+
+def _limits(records: Sequence[Record], settings: Pipeline, tally: Tally) -> Iterator[Finding]:
+    """What time limits did, or would have done."""
+    n, length = len(tally.requests), duration_s(records)
+    slots = max(1, peak_in_flight(records))
+    stuck = [row for row in records if row.error == "never_answered"]
+    if stuck:
+        yield Finding(
+            cause="waits_for_ever",
+            lost=1.0,
+            text=f"{_names(stuck)} waits for an answer that never comes, and nothing times out",
+        )
+    late = tally.verdicts["job_deadline"]
+    if late:
+        yield Finding(
+            cause="job_deadline",
+            lost=late / n,
+            text=f"the job's deadline: {tally.answered:,} of {n:,} answered, nothing handed over",
+        )
+    waited = [row for row in records if row.error == "job_deadline" and row.t_sent is not None]
+    longest = max((row.t_end - (row.t_sent or 0.0) for row in waited), default=0.0)
+    served = [row.t_end - row.t_sent for row in records if row.outcome == "ok" and row.t_sent]
+    p99 = quantiles(served)["p99"]
+    if longest > 10 * p99 > 0:
+        yield Finding(
+            cause="no_time_limit",
+            lost=min(1.0, longest / length),
+            text=f"one call hung for {longest:.0f} s and nothing timed it out",
+        )
+    yield from _given_up(records, settings, slots * length, p99)
+
+
+def _given_up(
+    records: Sequence[Record], settings: Pipeline, slot_s: float, p99: float
+) -> Iterator[Finding]:
+    limit = settings.attempt_timeout_s
+    gone = [row for row in records if row.error == "attempt_timeout" and row.t_sent is not None]
+    held = sum(row.t_end - (row.t_slot or row.t_queued) for row in gone)
+    if limit is None or not gone or settings.slot == "inside_timeout":
+        return
+    better = max(0.1, 2 * p99)
+    advice = f"; {better:.0f} s would do (p99 of answers is {p99:.1f} s)" if better < limit else ""
+    yield Finding(
+        cause="limit_too_long" if advice else "no_first_token",
+        lost=min(1.0, held / slot_s) if slot_s > 0 else 0.0,
+        text=f"{len(gone)} hung calls held a slot for {limit:g} s each, "
+        f"{held / slot_s:.0%} of the slots' time{advice}",
+    )
+
+
+def _provider(records: Sequence[Record], tally: Tally) -> Iterator[Finding]:
+    """What the provider did."""
+    status = Counter(row.status for row in records)
+    if status[429]:
+        spent = time_s(tally.requests)
+        share = spent["backoff"] / (sum(spent[stage] for stage in STAGES[1:]) or 1.0)
+        yield Finding(
+            cause="throttled",
+            lost=share,
+            text=f"throttled {status[429]:,} times, {share:.0%} of the slots' time spent backing "
+            "off",
+        )
+    errors = sum(count for code, count in status.items() if code is not None and code >= 500)
+    if errors:
+        yield Finding(cause="server_errors", lost=0.0, text=f"{errors} answers of 5xx, retried")
+    yield from _warming(tally)
+
+
+def _warming(tally: Tally) -> Iterator[Finding]:
+    """A provider that gets faster over the run: medians of its first and last fifth."""
+    served = [
+        (rows[-1].t_sent, rows[-1].t_end - rows[-1].t_sent)
+        for rows in tally.requests
+        if rows[-1].outcome == "ok" and rows[-1].t_sent is not None
+    ]
+    served.sort()
+    fifth = len(served) // 5
+    if fifth < 10:
+        return
+    first = median(seconds for _, seconds in served[:fifth])
+    last = median(seconds for _, seconds in served[-fifth:])
+    if first > 1.3 * last:
+        yield Finding(
+            cause="warming_up",
+            lost=0.3,
+            text=f"the provider warms up: {first:.1f} s a call at first, {last:.1f} s at last",
+        )
+
+
+def connection_cost_s(unpooled: Sequence[Record], pooled: Sequence[Record]) -> float | None:
+    """Seconds that a new connection adds to a call: median over requests that both runs made.
+
+    The weather is keyed, so a request meets the same service time in both and the difference is
+    the connection's alone. None when no request allows the comparison.
+    """
+    calls = [_first_calls(unpooled, new=True), _first_calls(pooled, new=False)]
+    both = calls[0].keys() & calls[1].keys()
+    return median(calls[0][key] - calls[1][key] for key in both) if both else None
+
+
+def _first_calls(records: Sequence[Record], *, new: bool) -> Mapping[str, float]:
+    return {
+        row.key: row.t_end - row.t_sent
+        for row in records
+        if row.attempt == 1
+        and row.outcome == "ok"
+        and row.t_sent is not None
+        and row.new_connection is new
+    }
+
+
+def _names(rows: Sequence[Record]) -> str:
+    keys = [row.key for row in rows]
+    shown = ", ".join(keys[:3])
+    return shown if len(keys) <= 3 else f"{shown} and {len(keys) - 3} more"

@@ -1,0 +1,172 @@
+"""A run's figures, as the JSON contract names them: all of them derived from its records."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from harness.attribution import STAGES, stages, verdict
+from harness.records import Record, requests
+
+Rows = Sequence[Record]
+
+
+class Tally:
+    """The requests of a run, each with its final outcome.
+
+    A job past its hard deadline hands over nothing: then every request counts as timed out, and
+    what was answered all the same is `answered`.
+    """
+
+    def __init__(self, records: Sequence[Record], *, job_failed: bool = False) -> None:
+        self.requests: list[Rows] = list(requests(records))
+        self.answered = sum(rows[-1].outcome == "ok" for rows in self.requests)
+        self.outcomes: Counter[str] = Counter(
+            "timed_out" if job_failed else rows[-1].outcome for rows in self.requests
+        )
+        self.verdicts: Counter[str] = Counter()
+        for rows in self.requests:
+            cause = verdict(rows)
+            if cause is None and job_failed:
+                cause = "job_deadline"
+            if cause is not None:
+                self.verdicts[cause] += 1
+
+
+def duration_s(records: Sequence[Record]) -> float:
+    """First intended start to last end, seconds; 0 for no rows."""
+    if not records:
+        return 0.0
+    return max(row.t_end for row in records) - min(row.t_intended for row in records)
+
+
+def quantiles(values: Sequence[float]) -> dict[str, float]:
+    """Mean, p50, p90, p95, p99 (linear interpolation) and max; zeros for no values."""
+    if not values:
+        return dict.fromkeys(("mean", "p50", "p90", "p95", "p99", "max"), 0.0)
+    p50, p90, p95, p99 = np.quantile(values, (0.5, 0.9, 0.95, 0.99)).tolist()
+    return {
+        "mean": sum(values) / len(values),
+        "p50": p50,
+        "p90": p90,
+        "p95": p95,
+        "p99": p99,
+        "max": max(values),
+    }
+
+
+def wilson(successes: int, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """95 % interval of a share (Wilson, J. Am. Stat. Assoc. 22, 1927); (0, 1) for n = 0."""
+    if n == 0:
+        return 0.0, 1.0
+    p = successes / n
+    centre = p + z * z / (2 * n)
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+def accuracy(answers: Mapping[str, str | None], truths: Mapping[str, str]) -> dict[str, Any]:
+    """Share of answered requests labelled rightly, of those whose truth is known.
+
+    `value` is None when there is nothing to judge. The interval takes labels for independent, which
+    they are: a label is keyed by its request alone and shares no queue with others.
+    """
+    judged = [label == truths[key] for key, label in answers.items() if key in truths]
+    low, high = wilson(sum(judged), len(judged))
+    value = sum(judged) / len(judged) if judged else None
+    return {"value": value, "low": low, "high": high, "n": len(judged)}
+
+
+def barrier_s(rows: Sequence[Rows]) -> dict[str, float]:
+    """Seconds that each request, having ended, waited for its wave's last: key -> seconds.
+
+    A wave is what joined the queue at one moment. Where a run is a single wave nothing waits.
+    """
+    ends: dict[float, float] = {}
+    for attempts in rows:
+        wave = attempts[0].t_queued
+        ends[wave] = max(ends.get(wave, 0.0), attempts[-1].t_end)
+    if len(ends) < 2:
+        return {attempts[0].key: 0.0 for attempts in rows}
+    return {a[0].key: ends[a[0].t_queued] - a[-1].t_end for a in rows}
+
+
+def time_s(rows: Sequence[Rows]) -> dict[str, float]:
+    """Mean seconds of a request in each stage, and behind the barrier once it was done."""
+    if not rows:
+        return dict.fromkeys((*STAGES, "barrier"), 0.0)
+    totals: dict[str, float] = dict.fromkeys(STAGES, 0.0)
+    for attempts in rows:
+        for stage, seconds in stages(attempts).items():
+            totals[stage] += seconds
+    totals["barrier"] = sum(barrier_s(rows).values())
+    return {stage: total / len(rows) for stage, total in totals.items()}
+
+
+def paid_tokens(rows: Rows) -> int:
+    """Tokens that serving this request takes once, paid for or saved by the cache."""
+    last = rows[-1]
+    return last.prompt_tokens + last.completion_tokens if last.outcome == "ok" else 0
+
+
+def cache_figures(tally: Tally, repeats_in_input: float) -> dict[str, Any]:
+    """Lookups, hits and their share, beside the share of repeats in the input."""
+    states = Counter(rows[-1].cache for rows in tally.requests)
+    hits, lookups = states["hit"], states["hit"] + states["miss"]
+    return {
+        "lookups": lookups,
+        "hits": hits,
+        "hit_rate": hits / lookups if lookups else 0.0,
+        "repeats_in_input": repeats_in_input,
+    }
+
+
+def shares(tally: Tally) -> dict[str, float]:
+    """Model -> share of requests, most used first."""
+    models = Counter(rows[0].model for rows in tally.requests)
+    return {model: count / len(tally.requests) for model, count in models.most_common()}
+
+
+def attempts_sent(records: Sequence[Record]) -> int:
+    """HTTP calls that were put on the wire."""
+    return sum(row.t_sent is not None for row in records)
+
+
+def summary(
+    records: Sequence[Record],
+    *,
+    baseline_usd_per_m: float,
+    repeats_in_input: float,
+    job_failed: bool,
+) -> dict[str, Any]:
+    """Every figure of a run that its rows alone determine; keys as in the JSON contract."""
+    tally = Tally(records, job_failed=job_failed)
+    n, ok = len(tally.requests), tally.outcomes["ok"]
+    length = duration_s(records)
+    cost = math.fsum(row.cost_usd for row in records)
+    baseline = sum(map(paid_tokens, tally.requests)) * baseline_usd_per_m / 1e6
+    latencies = [rows[-1].t_end - rows[0].t_intended for rows in tally.requests]
+    services = [row.t_end - row.t_sent for row in records if row.t_sent is not None]
+    return {
+        "requests": n,
+        **{outcome: tally.outcomes[outcome] for outcome in ("ok", "timed_out", "failed")},
+        "rejected": tally.outcomes["rejected"],
+        "answered": tally.answered,
+        "attempts": attempts_sent(records),
+        "duration_s": length,
+        "throughput_per_s": ok / length if length > 0 else 0.0,
+        "success_rate": ok / n if n else 0.0,
+        "latency_s": quantiles(latencies),
+        "service_s": quantiles(services),
+        "time_s": time_s(tally.requests),
+        "timeout_rate": tally.outcomes["timed_out"] / n if n else 0.0,
+        "cost_usd": cost,
+        "baseline_cost_usd": baseline,
+        "cost_reduction": 1 - cost / baseline if baseline else 0.0,
+        "cache": cache_figures(tally, repeats_in_input),
+        "routing": shares(tally),
+        "verdicts": dict(tally.verdicts.most_common()),
+    }

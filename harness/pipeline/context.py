@@ -1,0 +1,53 @@
+"""What a conversation remembers: the fourth root cause as an object that can be weighed."""
+
+from bisect import insort
+from typing import Literal, NamedTuple
+
+
+class Exchange(NamedTuple):
+    """A review and the reply to it; ordered by the review's place in the input."""
+
+    number: int
+    prompt: str
+    reply: str
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of its two texts in UTF-8."""
+        return len(self.prompt.encode()) + len(self.reply.encode())
+
+
+class Context:
+    """Earlier exchanges: `trim` keeps the last k, `grow` keeps all, both send the last k.
+
+    "Last" is by the input's order among those that have ended, so growing and trimming put the same
+    bytes on the wire and differ in memory alone. `send_all` keeps and sends everything.
+
+    Attributes:
+        size_bytes: held now.
+        peak_bytes: held at most so far.
+    """
+
+    def __init__(self, mode: Literal["trim", "grow", "send_all"] | None, k: int) -> None:
+        self._mode = mode
+        self._k = k
+        self._kept: list[Exchange] = []
+        self.size_bytes = 0
+        self.peak_bytes = 0
+
+    def add(self, number: int, prompt: str, reply: str) -> None:
+        """Remember one exchange."""
+        if self._mode is None:
+            return
+        exchange = Exchange(number, prompt, reply)
+        insort(self._kept, exchange)
+        self.size_bytes += exchange.size_bytes
+        if self._mode == "trim" and len(self._kept) > self._k:
+            self.size_bytes -= self._kept.pop(0).size_bytes
+        self.peak_bytes = max(self.peak_bytes, self.size_bytes)
+
+    def to_send(self) -> list[Exchange]:
+        """The exchanges that go along with the next request, oldest first."""
+        if self._mode == "send_all":
+            return list(self._kept)
+        return self._kept[-self._k :] if self._k else []

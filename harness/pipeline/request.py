@@ -1,0 +1,111 @@
+"""A request on its way through the job, and the rows made from it."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from harness.corpus.review import Review
+from harness.pipeline.answer import Answer
+from harness.pipeline.client import Stamps
+from harness.pipeline.routing import Route
+from harness.records import Outcome, Record
+
+
+class Item(NamedTuple):
+    """A review on its way through the job."""
+
+    number: int
+    key: str
+    user: str
+    batch: int
+    review: Review
+    route: Route
+    tier: int
+
+
+def items_of(
+    reviews: Sequence[Review],
+    routes: Sequence[Route],
+    tiers: dict[str, int],
+    *,
+    users: int,
+    batch_size: int | None,
+) -> list[Item]:
+    """Number the reviews, deal them to users in turn and cut them into batches."""
+    size = batch_size or 10
+    return [
+        Item(n, f"r{n:06d}", f"u{n % users}", n // size, review, route, tiers.get(route.model, 0))
+        for n, (review, route) in enumerate(zip(reviews, routes, strict=True))
+    ]
+
+
+class Request:
+    """Times of a request on its way, and the rows made from them."""
+
+    def __init__(
+        self, item: Item, worker: int, queued: float, now: float, cache: Literal["", "miss"]
+    ) -> None:
+        self.item = item
+        self.worker = worker
+        self.cache: Literal["", "miss"] = cache
+        self.closed = False
+        self.t_intended = now
+        self.t_queued = queued
+        self.t_admitted: float | None = now
+        self.t_limited: float | None = None
+        self.t_slot: float | None = None
+
+    def back(self, now: float) -> None:
+        """The backoff is over: the next attempt starts here."""
+        self.t_queued = now
+        self.t_admitted = now
+        self.t_limited = now
+        self.t_slot = None
+
+    def row(
+        self, attempt: int, stamps: Stamps, now: float, *, outcome: Outcome, **more: object
+    ) -> Record:
+        """One attempt as a record."""
+        item = self.item
+        more.setdefault("status", stamps.status)
+        return Record(
+            key=item.key,
+            attempt=attempt,
+            user=item.user,
+            batch=item.batch,
+            worker=self.worker,
+            model=item.route.model,
+            tier=item.tier,
+            new_connection=stamps.new_connection,
+            t_intended=self.t_intended,
+            t_queued=self.t_queued,
+            t_admitted=self.t_admitted,
+            t_limited=self.t_limited,
+            t_slot=self.t_slot,
+            t_connected=stamps.t_connected,
+            t_sent=stamps.t_sent,
+            t_headers=stamps.t_headers,
+            t_first_token=stamps.t_first_token,
+            t_last_token=stamps.t_last_token,
+            t_end=now,
+            outcome=outcome,
+            cache=self.cache,
+            **more,  # type: ignore[arg-type]
+        )
+
+    def hit(self, held: Answer, now: float) -> Record:
+        """Served from the cache: it waited for an answer, but for nothing else."""
+        self.t_limited = self.t_slot = self.t_admitted
+        stamps = Stamps()
+        stamps.t_connected = self.t_admitted
+        stamps.t_first_token = stamps.t_last_token = now
+        row = self.row(
+            0,
+            stamps,
+            now,
+            outcome="ok",
+            prompt_tokens=held.prompt_tokens,
+            completion_tokens=held.completion_tokens,
+        )
+        return msgspec.structs.replace(row, cache="hit")

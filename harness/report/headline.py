@@ -1,0 +1,66 @@
+"""Which variant is best, what holds it back, and what the others lose to.
+
+Both go by the findings, never by a variant's name: rename them all and they say the same.
+"""
+
+from collections.abc import Sequence
+
+from harness.report.table import Report, by_variant
+from harness.report.text import rate
+
+# What a reader should hear about even when it is not the best variant's own trouble.
+_LESSONS = (
+    "barrier",
+    "semaphore_not_acquired",
+    "slot_inside_limit",
+    "waits_for_ever",
+    "no_time_limit",
+    "limit_too_long",
+    "serial",
+)
+
+
+def best_of(reports: Sequence[Report]) -> str | None:
+    """The fastest variant of those that keep their promises, else of all; None if none is valid."""
+    groups = by_variant(reports)
+    sound = {name: group for name, group in groups.items() if all(r["valid"] for r in group)}
+    kept = {n: g for n, g in sound.items() if all(r["slo"]["passed"] for r in g)} or sound
+    return max(kept, key=lambda name: _mean_speed(kept[name])) if kept else None
+
+
+def headline(reports: Sequence[Report]) -> str:
+    """The best variant and what holds it back."""
+    best = best_of(reports)
+    if best is None:
+        return "No run is valid: " + "; ".join(reports[0]["invalid_reasons"])
+    group = by_variant(reports)[best]
+    found = group[0]["findings"]
+    binds = found[0]["text"] if found else "nothing that its records show"
+    return f"{best} is the best at {rate(_mean_speed(group))}; what holds it back: {binds}."
+
+
+def lessons(reports: Sequence[Report]) -> list[str]:
+    """What the others lose to: each lesson once, by the variant that it cost most."""
+    best = best_of(reports)
+    groups = by_variant(reports)
+    return _lessons({name: group[0] for name, group in groups.items() if name != best})
+
+
+def _mean_speed(group: Sequence[Report]) -> float:
+    return sum(float(report["throughput_per_s"]) for report in group) / len(group)
+
+
+def _lessons(reports: dict[str, Report]) -> list[str]:
+    told = []
+    for cause in _LESSONS:
+        cases = [
+            (finding["lost"], name, finding["text"])
+            for name, report in reports.items()
+            for finding in report["findings"]
+            if finding["cause"] == cause
+        ]
+        if cases:
+            # The first of equals: a storm's repetition of a calm day's fault teaches nothing new.
+            _, name, text = max(cases, key=lambda case: case[0])
+            told.append(f"{name}: {text}")
+    return told

@@ -1,0 +1,101 @@
+"""The table at the end of a run: variant | claimed | here | why. Made of run reports alone."""
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
+from typing import Any
+
+from rich.table import Table
+
+from harness.report.text import length, percent, rate, usd
+from harness.scenario.model import Variant
+
+Report = Mapping[str, Any]
+
+
+def by_variant(reports: Sequence[Report]) -> dict[str, list[Report]]:
+    """Reports of one variant and engine together, in order of appearance."""
+    engines = {report["engine"] for report in reports}
+    groups: dict[str, list[Report]] = {}
+    for report in reports:
+        name = report["variant"] if len(engines) == 1 else f"{report['variant']} {report['engine']}"
+        groups.setdefault(name, []).append(report)
+    return groups
+
+
+def run_table(reports: Sequence[Report], variants: Mapping[str, Variant]) -> Table:
+    """What each variant claimed, did, and why; over several seeds the mean and its scatter."""
+    first = reports[0]
+    runs = len({report["seed"] for report in reports})
+    seeds = f"seed {first['seed']}" if runs == 1 else f"{runs} seeds"
+    table = Table(
+        title=f"{first['scenario']} · {seeds} · {first['corpus']['name']}",
+        title_justify="left",
+        expand=False,
+        show_lines=True,
+    )
+    table.add_column("variant", no_wrap=True)
+    table.add_column("claimed", max_width=24)
+    table.add_column("here", max_width=30)
+    table.add_column("why", max_width=60)
+    for name, group in by_variant(reports).items():
+        variant = variants.get(group[0]["variant"], Variant())
+        table.add_row(_title(name, group), variant.claim, _here(group), _why(group[0]))
+    return table
+
+
+def _title(name: str, group: Sequence[Report]) -> str:
+    return f"[bold]{name}[/]\n{_state(group)}"
+
+
+def _state(group: Sequence[Report]) -> str:
+    """Whether the promises were kept, and whether that was expected."""
+    if not all(report["valid"] for report in group):
+        return "[bold red]INVALID[/]"
+    passed = [report["slo"]["passed"] for report in group]
+    expected = group[0]["expect"] == "pass"
+    if all(passed):
+        return "[green]holds[/]" if expected else "[red]holds (unexpected)[/]"
+    failed = "fails" if not any(passed) else f"fails {passed.count(False)} of {len(passed)}"
+    return f"[yellow]{failed}, as expected[/]" if not expected else f"[bold red]{failed}[/]"
+
+
+def _here(group: Sequence[Report]) -> str:
+    speeds = [report["throughput_per_s"] for report in group]
+    scatter = f" ± {stdev(speeds):.2f}" if len(speeds) > 1 else ""
+    speed = rate(fmean(speeds)).replace("/s", f"{scatter}/s")
+    ok = fmean(report["ok"] for report in group)
+    n = fmean(report["requests"] for report in group)
+    took = length(fmean(report["duration_s"] for report in group))
+    cost = fmean(report["cost_usd"] for report in group)
+    saved = fmean(report["cost_reduction"] for report in group)
+    lines = [f"{speed}, {ok:,.0f} of {n:,.0f} ok in {took}"]
+    money = f"{usd(cost)}, {percent(abs(saved))} {'below' if saved >= 0 else 'over'} baseline"
+    lines.append(money)
+    values = [report["accuracy"]["value"] for report in group]
+    if None not in values and group[0]["accuracy"]["n"]:
+        one = group[0]["accuracy"]
+        lines.append(
+            f"labels {percent(fmean(values))} right ({percent(one['low'])}-{percent(one['high'])})"
+        )
+    cache = group[0]["cache"]
+    if cache["lookups"]:
+        lines.append(
+            f"cache hits {percent(cache['hit_rate'])}, "
+            f"repeats in input {percent(cache['repeats_in_input'])}"
+        )
+    return "\n".join(lines)
+
+
+def _why(report: Report) -> str:
+    if not report["valid"]:
+        return "; ".join(report["invalid_reasons"])
+    lines = [finding["text"] for finding in report["findings"][:3]]
+    missed = [check for check in report["slo"]["checks"] if not check["passed"]]
+    lines += [f"missed: {_check(check)}" for check in missed]
+    return "\n".join(lines)
+
+
+def _check(check: Report) -> str:
+    value = check["value"]
+    shown = "nothing measured" if value is None else f"{value:.4g}"
+    return f"{check['metric']} {check['bound']} ({shown})"

@@ -1,0 +1,66 @@
+"""The scenario file as frozen structs; `load` fills them."""
+
+from typing import Any, Literal
+
+from harness.scenario.pipeline import Pipeline
+from mock_llm.config import Positive, Table, Upstream
+
+
+class Workload(Table, frozen=True, kw_only=True):
+    """The work.
+
+    Attributes:
+        kind: `batch` is a job of reviews handed over at once.
+        reviews: how many; a corpus file that has fewer gives what it has.
+        corpus: `synthetic`, `synthetic:CATEGORY`, `templates8`, or a CSV or JSONL path.
+        columns: our field -> the file's column.
+        users: reviews belong to so many users in turn.
+    """
+
+    kind: Literal["batch", "arrivals", "users"] = "batch"
+    reviews: Positive = 1000
+    corpus: str = "synthetic"
+    columns: dict[str, str] = {}
+    users: Positive = 1
+
+
+class Variant(Table, frozen=True, kw_only=True):
+    """A named change to a scenario: tables that override the file's own, key by key.
+
+    A table that names its `kind` replaces the one it overrides, whole.
+
+    Attributes:
+        about: what it is, for the table.
+        claim: what somebody said it does, in their words, for the table.
+        expect: `fail` for a before or a trap: the run is as it should be when it fails its SLO.
+        like: start from this other variant.
+    """
+
+    about: str = ""
+    claim: str = ""
+    expect: Literal["pass", "fail"] = "pass"
+    like: str | None = None
+    workload: dict[str, Any] = {}
+    upstream: dict[str, Any] = {}
+    pipeline: dict[str, Any] = {}
+    slo: dict[str, Any] = {}
+
+
+class Scenario(Table, frozen=True, kw_only=True):
+    """One file, resolved for one variant: what every engine reads.
+
+    Attributes:
+        name: the file's stem unless given.
+        seed: of the weather, unless the command line gives another.
+        slo: metric path -> bound, such as `"latency_s.p95" = "<= 10"`.
+        variants: see `Variant`.
+    """
+
+    name: str = ""
+    about: str = ""
+    seed: int = 1
+    workload: Workload
+    upstream: Upstream
+    pipeline: Pipeline = Pipeline()
+    slo: dict[str, str] = {}
+    variants: dict[str, Variant] = {}

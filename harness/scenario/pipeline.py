@@ -1,0 +1,118 @@
+"""The `[pipeline]` table: the system under test, every root cause of the crisis a knob.
+
+"none" in TOML is None here: no limit, no cache, no such rule.
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from mock_llm.config import Count, Positive, Price, Seconds, Share, Table
+
+PositiveSeconds = Annotated[float, Meta(gt=0, le=1e9)]
+
+
+class Legacy(Table, frozen=True, kw_only=True, tag_field="kind", tag="legacy"):
+    """Long reviews and electronics go to the strong model, all others to the cheap one."""
+
+    long_chars: Count = 500
+    cheap: str = "openai/gpt-3.5-turbo"
+    strong: str = "openai/gpt-4o"
+
+
+class Smart(Table, frozen=True, kw_only=True, tag_field="kind", tag="smart"):
+    """Scores split a corpus into shares; without thresholds they are fitted to the run's corpus.
+
+    Attributes:
+        shares: model id -> share of requests, cheapest first; normalised. Empty: as measured in
+            the story (8 % gpt-4o-mini, 73 % claude-3-haiku, 19 % gpt-3.5-turbo).
+        thresholds: scores that part neighbouring models; one fewer than shares.
+    """
+
+    shares: dict[str, Share] = {}
+    thresholds: tuple[Share, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse thresholds that do not part the shares."""
+        if self.thresholds is not None and len(self.thresholds) != len(self.shares) - 1:
+            msg = f"thresholds: {len(self.shares)} shares need {len(self.shares) - 1} of them"
+            raise ValueError(msg)
+
+
+class Single(Table, frozen=True, kw_only=True, tag_field="kind", tag="single"):
+    """Everything goes to one model."""
+
+    model: str
+
+
+class Backoff(Table, frozen=True, kw_only=True):
+    """Exponential: base_s * factor**n up to cap_s, then jitter (AWS architecture blog, 2015).
+
+    A Retry-After is a floor under it: jitter spreads the callers out after it, never before.
+    """
+
+    base_s: Seconds = 0.5
+    factor: Annotated[float, Meta(ge=1, le=100)] = 2.0
+    cap_s: Seconds = 20.0
+    jitter: Literal["full", "equal"] | None = "full"
+    honour_retry_after: bool = True
+
+
+class Pipeline(Table, frozen=True, kw_only=True):
+    """What stands between the reviews and the provider.
+
+    Attributes:
+        concurrency: slots (size of the semaphore).
+        slot: where the slot is awaited: before the time limit starts, inside it (the published
+            one_gather mistake), or never (the semaphore that nobody acquires).
+        attempt_timeout_s: limit on one attempt; None waits for ever.
+        retries: further attempts after the first, for any cause that may pass.
+        backoff: see `Backoff`.
+        pool: keep connections; False opens a session and a connection per call.
+        pool_limit: connections at most; None is no limit.
+        context: earlier exchanges: None sends none; `trim` keeps and sends the last k; `grow` keeps
+            all and sends the last k; `send_all` keeps and sends all.
+        context_exchanges: k.
+        rate_limit: requests per user in any 60 s.
+        batch_size: how many reviews are handed out together; None is all at once.
+        barrier: a batch starts only when the one before has ended.
+        job_deadline_s: hard end of the job: past it nothing is handed over.
+        cache: `memory` answers exact repeats, and joins identical requests in flight.
+        router: which model serves a review.
+        instructions: the prompt's fixed part; None is the built-in text of a review classifier.
+        max_tokens: cap on a completion.
+        stream: ask for server-sent events.
+        baseline_usd_per_m: price of the same tokens without routing, prompt and completion.
+    """
+
+    concurrency: Positive = 5
+    slot: Literal["before_timeout", "inside_timeout", "never"] = "before_timeout"
+    attempt_timeout_s: PositiveSeconds | None = 30.0
+    retries: Count = 3
+    backoff: Backoff = Backoff()
+    pool: bool = True
+    pool_limit: Positive | None = None
+    context: Literal["trim", "grow", "send_all"] | None = "trim"
+    context_exchanges: Count = 5
+    rate_limit: Positive | None = 100
+    batch_size: Positive | None = 10
+    barrier: bool = False
+    job_deadline_s: PositiveSeconds | None = None
+    cache: Literal["memory"] | None = None
+    router: Legacy | Smart | Single = Smart()
+    instructions: str | None = None
+    max_tokens: Positive | None = 60
+    stream: bool = False
+    baseline_usd_per_m: Price = 1.02
+
+    def __post_init__(self) -> None:
+        """Refuse knobs that contradict each other."""
+        if self.barrier and self.batch_size is None:
+            msg = "barrier = true needs a batch_size"
+            raise ValueError(msg)
+        if self.slot == "inside_timeout" and self.attempt_timeout_s is None:
+            msg = "slot = 'inside_timeout' needs an attempt_timeout_s"
+            raise ValueError(msg)
+
+
+__all__ = ["Backoff", "Legacy", "Pipeline", "Single", "Smart"]

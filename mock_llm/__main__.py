@@ -1,0 +1,63 @@
+"""`python -m mock_llm serve [SCENARIO]`: the mock alone."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from mock_llm.config import Upstream
+from mock_llm.errors import InputError
+from mock_llm.loader import load_upstream
+from mock_llm.serve import read_answers, serve
+
+
+class _Parser(argparse.ArgumentParser):
+    """One line for a bad argument, where argparse would print its usage too."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65_535:
+        raise argparse.ArgumentTypeError(f"{port} is not a port: give one of 0 to 65535")
+    return port
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="mock_llm", description="A stand-in for OpenRouter.", allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("serve", help="answer chat completions until stopped")
+    command.add_argument("scenario", nargs="?", type=Path, help="file with an [upstream] table")
+    command.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    command.add_argument("--port", type=_port, default=8000, help="0 for any free one")
+    command.add_argument("--seed", type=int, default=1, help="of all the weather")
+    command.add_argument("--ledger", type=Path, help="append every attempt to this file (JSONL)")
+    command.add_argument("--answers", type=Path, help="right labels: JSONL with key and label")
+    command.add_argument("--zero-delay", action="store_true", help="answers are ready at once")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code: 0 fine, 2 bad input."""
+    options = _parser().parse_args(arguments)
+    try:
+        serve(
+            load_upstream(options.scenario) if options.scenario else Upstream(),
+            host=options.host,
+            port=options.port,
+            seed=options.seed,
+            ledger_file=options.ledger,
+            answers=read_answers(options.answers) if options.answers else {},
+            zero_delay=options.zero_delay,
+        )
+    except InputError as error:
+        sys.stderr.write(f"mock_llm: {error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""What the provider does: a `Call` and the time go in, a `Plan` of all that will happen comes out.
+
+Theory of operation. `Provider` holds what a provider holds between calls: who called how often, who
+is throttled, which models are warm. Everything random is keyed by the request and the number of the
+attempt (see `rng`), so that the order of calls never changes the weather of any. There is no clock
+and no byte in here: an HTTP server and a discrete-event twin drive the same objects. A new run
+makes a new Provider.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from mock_llm.config import Upstream
+from mock_llm.counts import Counts
+from mock_llm.offer import Offer, compiled
+from mock_llm.plan import Call, Plan
+from mock_llm.replies import TEXT_TOKENS, Reply, limited, padded, reply, words
+from mock_llm.rng import Keyed
+from mock_llm.throttle import AccountWindows
+from mock_llm.tokens import counter
+
+TRANSIT_S = 1e-3
+"""Greatest transit delay: it keeps any two arrivals from falling on one instant."""
+
+
+class Provider:
+    """The stand-in for OpenRouter.
+
+    Attributes:
+        upstream: what it imitates.
+        seed: of its weather.
+        answers: true label by request key; for other requests the truth is guessed from the text.
+    """
+
+    def __init__(
+        self, upstream: Upstream, *, seed: int, answers: Mapping[str, str] | None = None
+    ) -> None:
+        weather = Keyed(seed)
+        self.upstream = upstream
+        self.seed = seed
+        self.answers: Mapping[str, str] = {} if answers is None else answers
+        self._offers = {
+            name: Offer(model, model.profile or upstream.profile, weather)
+            for name, model in upstream.models.items()
+        }
+        limit = upstream.throttle.requests_per_min
+        self._windows = None if limit is None else AccountWindows(limit)
+        self._faults = [
+            (name, fault, weather.stream(f"fault:{name}"))
+            for name, fault in upstream.faults.items()
+        ]
+        self._setup = compiled(weather, "setup", upstream.connection_setup)
+        self._transit = weather.stream("transit")
+        self._label = weather.stream("label")
+        self._count = counter(upstream.token_counts)
+        self._arrived, self._admitted = Counts(), Counts()
+
+    def transit_s(self, key: str) -> float:
+        """Return how long an arriving attempt at this request travels before `admit` sees it."""
+        return TRANSIT_S * self._transit(key, self._arrived.next(key))
+
+    def admit(self, call: Call, now: float) -> Plan:
+        """Decide everything that will happen to an attempt.
+
+        Args:
+            call: the attempt.
+            now: seconds since any fixed origin; must not fall between calls.
+        """
+        refusal = self._refusal(call, now)
+        if refusal is not None:
+            return self._on_connection(refusal, call, -1)
+        draw = self._admitted.next(call.key)
+        offer = self._offers[call.model]
+        plan = self._answer(call, offer, draw, now)
+        for name, fault, uniform in self._faults:
+            plan = fault.apply(plan, name, uniform(call.key, draw))
+        if plan.ending == "refused":
+            return self._on_connection(plan, call, draw)
+        if offer.cache is not None:
+            offer.cache.remember(call.prefix, now)
+        return plan
+
+    def _refusal(self, call: Call, now: float) -> Plan | None:
+        offer = self._offers.get(call.model)
+        if offer is None:
+            return _refused(call, 400, "invalid_request", f"{call.model} is not a valid model ID")
+        context = offer.model.context_length
+        if call.prompt_tokens > context:
+            message = (
+                f"This endpoint's maximum context length is {context} tokens. "
+                f"However, you requested about {call.prompt_tokens} tokens."
+            )
+            return _refused(call, 400, "context_length_exceeded", message)
+        wait = None if self._windows is None else self._windows.admit(call.account, now)
+        if wait is None:
+            return None
+        return _refused(call, 429, "rate_limit_exceeded", "Rate limit exceeded", wait)
+
+    def _on_connection(self, refused: Plan, call: Call, draw: int) -> Plan:
+        """Add the connection's set-up, which the first answer pays even if it is a refusal."""
+        if not call.new_connection:
+            return refused
+        at = refused.first_token_s + self._setup(call.key, draw)
+        return msgspec.structs.replace(refused, first_token_s=at, last_token_s=at)
+
+    def _answer(self, call: Call, offer: Offer, draw: int, now: float) -> Plan:
+        said = self._reply(call, offer)
+        cached = offer.cached_tokens(call, now)
+        fresh = call.prompt_tokens - cached
+        first = offer.first_token_s(call, draw, fresh, now)
+        if call.new_connection:
+            first += self._setup(call.key, draw)
+        return Plan(
+            first_token_s=first,
+            last_token_s=first + max(said.tokens - 1, 0) * offer.itl(call.key, draw),
+            reply=said.text,
+            completion_tokens=said.tokens,
+            finish_reason=said.finish_reason,
+            prompt_tokens=call.prompt_tokens,
+            cached_tokens=cached,
+            cost_usd=fresh * offer.prompt_usd
+            + cached * offer.cached_usd
+            + said.tokens * offer.completion_usd,
+            draw=draw,
+        )
+
+    def _reply(self, call: Call, offer: Offer) -> Reply:
+        # Keyed by the request alone: a retry says the same as the attempt that it repeats.
+        wanted = None if offer.output is None else max(1, round(offer.output(call.key, 0)))
+        if self.upstream.reply == "text":
+            return limited(words(wanted or TEXT_TOKENS), call.max_tokens, self._count)
+        uniform = self._label(call.key, 0)
+        text = reply(call.text, self.answers.get(call.key), offer.model.skill, uniform)
+        return limited(padded(text, wanted or 0), call.max_tokens, self._count)
+
+
+def _refused(
+    call: Call, status: int, error: str, message: str, retry_after_s: float | None = None
+) -> Plan:
+    return Plan(
+        status=status,
+        error=error,
+        message=message,
+        retry_after_s=retry_after_s,
+        ending="refused",
+        prompt_tokens=call.prompt_tokens,
+    )

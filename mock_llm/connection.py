@@ -1,0 +1,137 @@
+"""The low-level aiohttp server, bent in three places.
+
+Connections know when their client left, so that a hanging answer can wait for that without polling.
+They have no idle timer: a pending timer an hour ahead would keep a virtual clock from seeing that
+nothing can ever wake. And a handler writes to the transport itself, because a plan decides about
+every byte; aiohttp is then handed a response that has already been sent.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
+
+MAX_BODY_BYTES = 10 * 1024 * 1024
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class Sent(web.StreamResponse):
+    """A response that is already on the wire; it has no state of its own and can be shared."""
+
+    def __init__(self, *, close: bool) -> None:
+        super().__init__()
+        self._keep_alive = not close
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Do nothing: the head is sent."""
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Do nothing: the body is sent."""
+
+
+class Connection(web.RequestHandler):
+    """One client's connection.
+
+    Attributes:
+        fresh: no request has come yet; whoever handles the first one clears it.
+        left_s: loop time at which the client was gone; None while it is there.
+    """
+
+    __slots__ = ("_gone", "fresh", "left_s")
+
+    def __init__(self, manager: "ConnectionServer", loop: asyncio.AbstractEventLoop) -> None:
+        # aiohttp takes None for no access log at all, though it declares a Logger.
+        super().__init__(
+            manager,
+            loop=loop,
+            keepalive_timeout=0,
+            tcp_keepalive=False,
+            access_log=cast("Any", None),
+        )
+        # Occupied, so that aiohttp never schedules an idle timer.
+        self._keepalive_handle = asyncio.Handle(int, (), loop)
+        self._gone: asyncio.Future[None] | None = None
+        self.fresh = True
+        self.left_s: float | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Note the task that serves this connection."""
+        super().connection_made(transport)
+        manager = cast("ConnectionServer", self._manager)
+        if (task := self._task_handler) is not None:
+            manager.tasks.add(task)
+            task.add_done_callback(manager.tasks.discard)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Note when, and wake whoever waits for it."""
+        self.left_s = self._loop.time()
+        super().connection_lost(exc)
+        if self._gone is not None and not self._gone.done():
+            self._gone.set_result(None)
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Do nothing unless reading is paused: aiohttp asks for it after every piece of a body."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
+    async def gone(self) -> None:
+        """Wait until the client has left; no timer is involved."""
+        if self.left_s is None:
+            self._gone = self._loop.create_future()
+            await self._gone
+
+    def send(self, data: bytes) -> bool:
+        """Write to the client; False when it is gone.
+
+        There is no backpressure: what a slow reader can leave in memory is one answer.
+        """
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return False
+        transport.write(data)
+        return True
+
+
+class ConnectionServer(web.Server):
+    """Makes connections, and ends them all at once.
+
+    Attributes:
+        tasks: one for every connection that is being served.
+    """
+
+    def __init__(self, handler: Handler, *, handler_cancellation: bool) -> None:
+        super().__init__(
+            handler, request_factory=self._request, handler_cancellation=handler_cancellation
+        )
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    def __call__(self) -> Connection:
+        """Return the protocol of a new connection."""
+        return Connection(self, self._loop)
+
+    def _request(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: web.RequestHandler,
+        writer: AbstractStreamWriter,
+        task: "asyncio.Task[None]",
+    ) -> web.BaseRequest:
+        loop = self._loop
+        return web.BaseRequest(
+            message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY_BYTES
+        )
+
+    async def abort(self) -> None:
+        """Cancel every handler, wait for them, close every connection."""
+        tasks = list(self.tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.shutdown()
+        await asyncio.sleep(0)  # the transports tell their protocols in the next iteration

@@ -1,0 +1,25 @@
+"""How often a key has been seen, in bounded memory."""
+
+from collections import OrderedDict
+
+
+class Counts:
+    """A counter for each key; the keys least recently counted are forgotten first.
+
+    Attributes:
+        limit: keys remembered. A forgotten key starts again at 0, which makes its next attempt
+            repeat the weather of its first: harmless unless more than `limit` other requests came
+            between two attempts at one.
+    """
+
+    def __init__(self, limit: int = 200_000) -> None:
+        self.limit = limit
+        self._seen: OrderedDict[str, int] = OrderedDict()
+
+    def next(self, key: str) -> int:
+        """Return how often the key was counted before this call, and count it."""
+        count = self._seen.pop(key, 0)
+        self._seen[key] = count + 1
+        if len(self._seen) > self.limit:
+            self._seen.popitem(last=False)
+        return count

@@ -1,0 +1,91 @@
+"""OpenRouter's errors: `{"error": {"code", "message", "metadata"}}` and their header fields."""
+
+import math
+
+import msgspec
+
+from mock_llm.plan import Call, Plan
+from mock_llm.wire import encode, provider_name
+
+
+class Refusal(msgspec.Struct, frozen=True, gc=False):
+    """An HTTP error: status, `error_type`, header fields beyond the usual ones, body."""
+
+    status: int
+    error: str
+    fields: bytes
+    body: bytes
+
+
+class BadRequest(Exception):  # noqa: N818 - the name HTTP gives it
+    """A request that OpenRouter answers with 400; the text says which field is wrong."""
+
+
+def refusal(
+    status: int,
+    error: str,
+    message: str,
+    more: dict[str, object] | None = None,
+    fields: bytes = b"",
+) -> Refusal:
+    """An error before the model started: the HTTP status equals `error.code`.
+
+    Args:
+        status: of HTTP, and `error.code`.
+        error: OpenRouter's canonical `error_type`.
+        message: for people.
+        more: metadata beside the type.
+        fields: header fields of its own.
+    """
+    metadata = {"error_type": error, **(more or {})}
+    content = {"error": {"code": status, "message": message, "metadata": metadata}}
+    return Refusal(status, error, fields, encode(content))
+
+
+def invalid(reason: str) -> Refusal:
+    """400 for a body that cannot be understood."""
+    return refusal(400, "invalid_request", f"Invalid request parameters: {reason}")
+
+
+NO_CREDENTIALS = refusal(401, "authentication", "No auth credentials found")
+UNKNOWN_KEY = refusal(401, "authentication", "User not found.")
+NOT_FOUND = refusal(404, "not_found", "Not Found")
+TOO_LARGE = refusal(413, "payload_too_large", "Request payload too large")
+
+
+def not_allowed(method: str) -> Refusal:
+    """405 for an endpoint that is only there for another method."""
+    fields = b"Allow: " + method.encode() + b"\r\n"
+    return refusal(405, "invalid_request", "Method Not Allowed", fields=fields)
+
+
+def planned(call: Call, plan: Plan) -> Refusal:
+    """The refusal that a plan asks for.
+
+    A known wait is told twice, as OpenRouter does since 2026 for a 429 from upstream: as a header
+    in whole seconds, rounded up, and in the metadata, where the raw seconds stand too.
+    """
+    more: dict[str, object] = {}
+    if plan.status == 429:
+        more = _throttled(call, plan.retry_after_s)
+    elif plan.status >= 500:
+        more = {"provider_name": provider_name(call.model)}
+    fields = b""
+    if plan.retry_after_s is not None:
+        fields = f"Retry-After: {math.ceil(plan.retry_after_s)}\r\n".encode()
+    return refusal(plan.status, plan.error or "unmapped", plan.message, more, fields)
+
+
+def _throttled(call: Call, retry_after_s: float | None) -> dict[str, object]:
+    raw = f"{call.model} is temporarily rate-limited upstream. Please retry shortly."
+    form: dict[str, object] = {
+        "raw": raw,
+        "provider_name": provider_name(call.model),
+        "is_byok": False,
+    }
+    if retry_after_s is not None:
+        whole = math.ceil(retry_after_s)
+        form["retry_after_seconds"] = whole
+        form["retry_after_seconds_raw"] = retry_after_s
+        form["headers"] = {"Retry-After": str(whole)}
+    return form

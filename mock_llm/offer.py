@@ -1,0 +1,52 @@
+"""A model on offer: its profile compiled, its prices by the token, and what it remembers."""
+
+from collections.abc import Callable
+
+from mock_llm.config import Model, Profile
+from mock_llm.distributions import Constant, Distribution, quantile_function
+from mock_llm.plan import Call
+from mock_llm.rng import Keyed
+from mock_llm.warmth import ColdStartState, PrefixCache
+
+Draw = Callable[[str, int], float]
+
+
+class Offer:
+    """One model of one run. Draws take (request key, draw number) to seconds or tokens."""
+
+    def __init__(self, model: Model, profile: Profile, weather: Keyed) -> None:
+        self.model = model
+        self.ttft = compiled(weather, "ttft", profile.ttft)
+        self.itl = compiled(weather, "itl", profile.itl)
+        wanted = profile.output_tokens
+        self.output = None if wanted is None else compiled(weather, "output", wanted)
+        self.prefill_s = profile.prefill_s_per_1k / 1000
+        cold, cache = profile.cold_start, profile.prompt_cache
+        self.cold = None if cold is None else ColdStartState(cold)
+        self.cold_extra = compiled(weather, "cold", 0.0 if cold is None else cold.extra_s)
+        self.cache = None if cache is None else PrefixCache(cache)
+        self.prompt_usd = model.prompt_usd_per_m / 1e6
+        self.cached_usd = self.prompt_usd * (1.0 if cache is None else cache.price_ratio)
+        self.completion_usd = model.completion_usd_per_m / 1e6
+
+    def first_token_s(self, call: Call, draw: int, fresh_tokens: int, now: float) -> float:
+        """Return the time to first token without connection set-up."""
+        wait = self.ttft(call.key, draw) + self.prefill_s * fresh_tokens
+        share = 0.0 if self.cold is None else self.cold.share(now)
+        return wait + share * self.cold_extra(call.key, draw) if share else wait
+
+    def cached_tokens(self, call: Call, now: float) -> int:
+        """Return how much of the prompt the cache holds."""
+        if self.cache is None:
+            return 0
+        return min(self.cache.cached_tokens(call.prefix, now), call.prompt_tokens)
+
+
+def compiled(weather: Keyed, stream: str, dist: Distribution) -> Draw:
+    """Compile a distribution into (key, draw) to value; a constant needs no hash."""
+    quantile = quantile_function(dist)
+    if isinstance(dist, int | float | Constant):
+        value = quantile(0.5)
+        return lambda _key, _draw: value
+    uniform = weather.stream(stream)
+    return lambda key, draw: quantile(uniform(key, draw))

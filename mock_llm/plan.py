@@ -1,0 +1,81 @@
+"""The contract between behaviour and edge: a `Call` goes in, a `Plan` comes out.
+
+Theory of operation. The edge (an aiohttp server, or a discrete-event twin) turns a request into a
+`Call`, waits the call's transit delay, asks `behaviour.Provider.admit` what will happen, and then
+only plays the `Plan` it was handed. All times of a plan are seconds from the moment of admission.
+Nothing here holds bytes: rendering a plan to the wire is the edge's own business, so that a twin
+without sockets drives the very same objects.
+"""
+
+from typing import Literal
+
+import msgspec
+
+Ending = Literal["clean", "hang", "refused"]
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """What behaviour needs to know of one HTTP request.
+
+    Attributes:
+        key: identity of the request for keyed weather (`X-Request-Key`, else a hash of the last
+            user message); equal for every attempt at the same request.
+        model: model id as requested.
+        account: who is throttled: the API key.
+        prompt_tokens: tokens of all messages.
+        prefix: chained digests of the messages, shortest prefix first, with the tokens up to and
+            including each: what a prompt cache can look up. Empty when nobody needs it.
+        text: last user message, for the classifier's reply.
+        max_tokens: cap on the completion, or None.
+        stream: server-sent events were asked for.
+        new_connection: first request on its connection.
+    """
+
+    key: str
+    model: str
+    account: str = ""
+    prompt_tokens: int
+    prefix: tuple[tuple[bytes, int], ...] = ()
+    text: str = ""
+    max_tokens: int | None = None
+    stream: bool = False
+    new_connection: bool = False
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that will happen to one attempt, decided at admission.
+
+    Attributes:
+        status: HTTP status; 200 unless refused.
+        error: wire error class (`rate_limit_exceeded`, `provider_overloaded`, ...) or "".
+        message: the error's human text, "" when there is none.
+        retry_after_s: the true wait until a retry can succeed, when the provider knows it.
+        ending: `clean` plays to the end; `hang` sends nothing and never answers; `refused` answers
+            with the error.
+        first_token_s: first token (or the refusal) is ready, from admission.
+        last_token_s: last token is ready.
+        reply: the text to send.
+        completion_tokens: its length in tokens.
+        finish_reason: `stop` or `length`.
+        prompt_tokens: as counted.
+        cached_tokens: of these, served by the prompt cache.
+        cost_usd: what a completed answer costs.
+        draw: which draw of the request's weather this attempt used; -1 when it used none.
+        injected: names of the faults that fired, in order.
+    """
+
+    status: int = 200
+    error: str = ""
+    message: str = ""
+    retry_after_s: float | None = None
+    ending: Ending = "clean"
+    first_token_s: float = 0.0
+    last_token_s: float = 0.0
+    reply: str = ""
+    completion_tokens: int = 0
+    finish_reason: Literal["stop", "length"] = "stop"
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    cost_usd: float = 0.0
+    draw: int = -1
+    injected: tuple[str, ...] = ()
