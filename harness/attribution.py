@@ -77,10 +77,11 @@ def stages(rows: Sequence[Record]) -> dict[Stage, float]:
 def _blamed(rows: Sequence[Record]) -> str:
     """The stage that used up the time since admission: waiting for one's turn is no fault."""
     spent = stages(rows)
-    spent["queue"] = 0.0 if rows[0].t_admitted is not None else spent["queue"]
+    if rows[0].t_admitted is not None:
+        del spent["queue"]
     worst = max(spent, key=lambda stage: spent[stage])
-    last = rows[-1]
-    if worst == "connect" and last.t_connected is None and not last.new_connection:
+    # Where no connection was opened, the time went into waiting for a pooled one.
+    if worst == "connect" and not rows[-1].new_connection:
         return "pool"
     return _VERDICTS[worst]
 
@@ -93,16 +94,17 @@ def verdict(rows: Sequence[Record]) -> str | None:
 
     Returns:
         For a time-out `queue`, `limiter`, `slot`, `pool`, `connect`, `no_first_token`, `stall`,
-        `backoff`, or `job_deadline` for a request that the job's end met before it was admitted.
+        `backoff`, or `job_deadline` for a request that the job's end met no later than its
+        admission.
         For an answer that refuses `refused` (429 or 402) or `server_error`; for anything else the
         record's own error word.
     """
     last = rows[-1]
     if last.outcome == "ok":
         return None
-    if last.outcome == "timed_out":
-        return "job_deadline" if last.t_admitted is None else _blamed(rows)
-    if last.error == "never_answered":
+    if last.error == "job_deadline" and rows[0].t_admitted in {None, last.t_end}:
+        return "job_deadline"
+    if last.outcome == "timed_out" or last.error == "never_answered":
         return _blamed(rows)
     if last.status in {402, 429}:
         return "refused"

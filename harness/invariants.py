@@ -11,7 +11,11 @@ _TOLERANCE_S = 1e-9
 
 
 def violations(
-    records: Sequence[Record], keys: Collection[str], *, complete: bool = True
+    records: Sequence[Record],
+    keys: Collection[str],
+    *,
+    complete: bool = True,
+    one_success: bool = True,
 ) -> list[str]:
     """What is wrong with a run's rows, in words; empty when nothing is.
 
@@ -19,8 +23,10 @@ def violations(
         records: all rows of the run.
         keys: every request that was submitted.
         complete: the run came to its end, so every request must have ended too.
+        one_success: a request's calls are attempts at one answer, so that the first is the last. A
+            foreign client may make several calls for one review.
     """
-    found = [*_lost(records, keys, complete=complete), *_attempts(records)]
+    found = [*_lost(records, keys, complete=complete), *_attempts(records, one_success)]
     for row in records:
         found += _times(row)
         if row.cost_usd < 0:
@@ -36,13 +42,13 @@ def _lost(records: Sequence[Record], keys: Collection[str], *, complete: bool) -
         yield f"{len(foreign)} requests nobody submitted, first {min(foreign)}"
 
 
-def _attempts(records: Sequence[Record]) -> Iterator[str]:
+def _attempts(records: Sequence[Record], one_success: bool) -> Iterator[str]:
     counts = Counter((row.key, row.attempt) for row in records)
     for (key, attempt), count in counts.items():
         if count > 1:
             yield f"{key} attempt {attempt} counted {count} times"
     for rows in requests(records):
-        if any(row.outcome == "ok" for row in rows[:-1]):
+        if one_success and any(row.outcome == "ok" for row in rows[:-1]):
             yield f"{rows[0].key} went on after it had succeeded"
 
 

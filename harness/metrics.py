@@ -65,7 +65,9 @@ def wilson(successes: int, n: int, z: float = 1.959964) -> tuple[float, float]:
     centre = p + z * z / (2 * n)
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+    # At the edges the interval ends there exactly, which rounding would miss.
+    low = (centre - half) / scale if successes else 0.0
+    return low, (centre + half) / scale if successes < n else 1.0
 
 
 def accuracy(answers: Mapping[str, str | None], truths: Mapping[str, str]) -> dict[str, Any]:
@@ -83,15 +85,17 @@ def accuracy(answers: Mapping[str, str | None], truths: Mapping[str, str]) -> di
 def barrier_s(rows: Sequence[Rows]) -> dict[str, float]:
     """Seconds that each request, having ended, waited for its wave's last: key -> seconds.
 
-    A wave is what joined the queue at one moment. Where a run is a single wave nothing waits.
+    A wave is what joined the queue at one moment. Where a run is a single wave nothing waits, nor
+    does what was never admitted: a job's deadline met it before it was in any wave.
     """
     ends: dict[float, float] = {}
     for attempts in rows:
         wave = attempts[0].t_queued
-        ends[wave] = max(ends.get(wave, 0.0), attempts[-1].t_end)
-    if len(ends) < 2:
-        return {attempts[0].key: 0.0 for attempts in rows}
-    return {a[0].key: ends[a[0].t_queued] - a[-1].t_end for a in rows}
+        if attempts[0].t_admitted is not None:
+            ends[wave] = max(ends.get(wave, 0.0), attempts[-1].t_end)
+    waited = {a[0].key: ends.get(a[0].t_queued, 0.0) - a[-1].t_end for a in rows}
+    alone = len(ends) < 2
+    return {key: 0.0 if alone else max(0.0, seconds) for key, seconds in waited.items()}
 
 
 def time_s(rows: Sequence[Rows]) -> dict[str, float]:

@@ -16,7 +16,7 @@ import msgspec
 Outcome = Literal["ok", "timed_out", "failed", "rejected"]
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
+class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One attempt.
 
     Attributes:
@@ -126,7 +126,7 @@ def read_jsonl(path: Path) -> list[Record]:
 
     Raises:
         OSError: it cannot be read.
-        msgspec.ValidationError: a line is not a record.
+        msgspec.DecodeError: a line is not a record.
     """
     decoder = msgspec.json.Decoder(Record)
     return [decoder.decode(line) for line in path.read_bytes().splitlines()]

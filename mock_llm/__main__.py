@@ -20,16 +20,17 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65_535:
-        raise argparse.ArgumentTypeError(f"{port} is not a port: give one of 0 to 65535")
-    return port
+    if not text.isdecimal() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"{text} is not a port: give one of 0 to 65535")
+    return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="mock_llm", description="A stand-in for OpenRouter.", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("serve", help="answer chat completions until stopped")
+    command = commands.add_parser(
+        "serve", help="answer chat completions until stopped", allow_abbrev=False
+    )
     command.add_argument("scenario", nargs="?", type=Path, help="file with an [upstream] table")
     command.add_argument("--host", default="127.0.0.1", help="address to listen on")
     command.add_argument("--port", type=_port, default=8000, help="0 for any free one")

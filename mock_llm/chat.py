@@ -101,14 +101,13 @@ class Reader:
             new_connection: first request on its connection.
         """
         said = [(message.role, message.text) for message in chat.messages]
-        counts = {text: self._count(text) for _, text in said}
         text = next((text for role, text in reversed(said) if role == "user"), "")
         return Call(
             key=key or request_key(text),
             model=chat.model or next(iter(chat.models or ()), self._default_model),
             account=account,
-            prompt_tokens=chat_tokens((text for _, text in said), counts.__getitem__),
-            prefix=prefixes(said, counts.__getitem__) if self._cached else (),
+            prompt_tokens=chat_tokens([text for _, text in said], self._count),
+            prefix=prefixes(said, self._count) if self._cached else (),
             text=text,
             max_tokens=chat.max_completion_tokens or chat.max_tokens,
             stream=bool(chat.stream),

@@ -131,5 +131,5 @@ class Upstream(Table, frozen=True, kw_only=True):
     keep_alive_s: Annotated[float, Meta(gt=0, le=1e6)] | None = 0.4
     keys: tuple[str, ...] = ()
     handler_cancellation: bool = False
-    token_counts: Literal["estimate", "exact"] = "estimate"
+    token_counts: Literal["estimate", "exact"] = "estimate"  # noqa: S105 - tokens of text
     reply: Literal["review", "text"] = "review"

@@ -5,5 +5,5 @@ class InputError(Exception):
     """Bad input from the user: the message says where the fault is and what to do about it.
 
     Raised for a bad scenario, corpus, option or target. Never raised for a fault of the peer (those
-    are values in a record) nor for a fault of ours (those are ordinary exceptions with a traceback).
+    are values in a record) nor for a fault of ours (those are ordinary exceptions).
     """

@@ -109,9 +109,8 @@ def _tokens(events: wire.Events, plan: Plan) -> Iterator[Write]:
     pieces = _PIECES.findall(plan.reply)
     tokens = plan.completion_tokens
     for index, piece in enumerate(pieces):
-        at_s = _token_s(plan, index * tokens // len(pieces))
-        begun = -(-(index + 1) * tokens // len(pieces))  # rounded up: text is out, so it is billed
-        yield Write(at_s, events.piece(piece), begun)
+        token = index * tokens // len(pieces)
+        yield Write(_token_s(plan, token), events.piece(piece), token + 1)
     for data in (events.finish, events.usage, wire.DONE):
         yield Write(plan.last_token_s, data, tokens)
 

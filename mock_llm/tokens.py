@@ -1,6 +1,6 @@
 """Token counts: a cheap estimate, or exact with the `tokens` extra."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from typing import Literal
 
@@ -54,10 +54,10 @@ def _exact() -> Counter:
     return lambda text: len(encode(text))
 
 
-def chat_tokens(contents: Iterable[str], count: Counter) -> int:
+def chat_tokens(contents: Collection[str], count: Counter) -> int:
     """Return the prompt tokens of a chat, by the contents of its messages.
 
     A message adds four tokens (three of framing and its role) and the reply's primer three (OpenAI
     cookbook, "How to count tokens with tiktoken").
     """
-    return PRIMER_TOKENS + sum(MESSAGE_TOKENS + count(content) for content in contents)
+    return PRIMER_TOKENS + MESSAGE_TOKENS * len(contents) + sum(map(count, contents))

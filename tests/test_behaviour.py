@@ -208,15 +208,17 @@ def test_a_refusal_on_a_new_connection_pays_the_setup_too() -> None:
 
 
 def test_the_draws_come_from_the_named_streams() -> None:
-    """Times are the quantiles of the streams `ttft`, `itl` and `setup` at (key, draw)."""
+    """Times have streams keyed by request and draw, the length one keyed by the request alone."""
     flat = Uniform(low=0, high=1)
-    profile = Profile(ttft=flat, itl=flat, output_tokens=11)
+    profile = Profile(ttft=flat, itl=flat, output_tokens=Uniform(low=100, high=900))
     provider = _provider(seed=9, profile=profile, connection_setup=flat)
     provider.admit(_call(), 0.0)
     plan = provider.admit(_call(new_connection=True), 0.0)
     ttft, itl, setup = (Keyed(9).uniform(name, "r1", 1) for name in ("ttft", "itl", "setup"))
+    tokens = round(100 + 800 * Keyed(9).uniform("output", "r1"))
+    assert plan.completion_tokens == tokens
     assert plan.first_token_s == pytest.approx(ttft + setup)
-    assert plan.last_token_s == pytest.approx(ttft + setup + 10 * itl)
+    assert plan.last_token_s == pytest.approx(ttft + setup + (tokens - 1) * itl)
 
 
 def test_an_answer_costs_its_tokens() -> None:
@@ -315,6 +317,15 @@ def test_a_better_model_errs_on_fewer_of_the_same_reviews() -> None:
     assert wrong[SONNET] < wrong[MINI]
 
 
+def test_the_label_has_a_stream_of_its_own() -> None:
+    """Right or wrong is the stream `label` at the request alone, for every attempt at it."""
+    answers = {f"r{i}": "negative" for i in range(200)}
+    provider = Provider(Upstream(), seed=4, answers=answers)
+    expected = [Keyed(4).uniform("label", key) < 0.93 for key in answers] * 2
+    plans = [provider.admit(_call(key, text=""), 0.0) for key in (*answers, *answers)]
+    assert ["negative" in plan.reply for plan in plans] == expected
+
+
 def test_answers_may_be_filled_in_later() -> None:
     """The mapping is looked up when a request comes, not copied."""
     answers: dict[str, str] = {}
@@ -345,6 +356,7 @@ def test_without_a_drawn_length_the_reply_is_as_long_as_it_is() -> None:
 @pytest.mark.parametrize(("output_tokens", "tokens"), [(None, 60), (300, 300), (0.2, 1)])
 def test_a_text_model_answers_with_words(output_tokens: float | None, tokens: int) -> None:
     """Words of the drawn length, at least one token, or the usual length."""
-    provider = _provider(reply="text", profile=Profile(output_tokens=output_tokens))
+    provider = _provider(reply="text", profile=Profile(output_tokens=output_tokens, itl=0.25))
     plan = provider.admit(_call(), 0.0)
+    assert plan.last_token_s - plan.first_token_s == pytest.approx((tokens - 1) * 0.25)
     assert (plan.completion_tokens, plan.reply[:10]) == (tokens, "the review"[: len(plan.reply)])

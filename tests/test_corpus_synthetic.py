@@ -54,8 +54,8 @@ def _agreement(reviews: tuple[Review, ...], praise: set[str], blame: set[str]) -
 
 @given(
     category=st.sampled_from(("", *CATEGORIES)),
-    seed=st.integers(0, 5),
-    counts=st.tuples(st.integers(1, 600), st.integers(1, 600)),
+    seed=st.integers(0, 2),
+    counts=st.tuples(st.integers(1, 400), st.integers(1, 400)),
 )
 def test_a_longer_corpus_extends_a_shorter_one(
     category: str, seed: int, counts: tuple[int, int]
@@ -85,9 +85,9 @@ def test_seeds_and_categories_write_different_texts() -> None:
     assert len(set.union(*corpora)) == 1000
 
 
-def test_nothing_repeats_in_twenty_thousand() -> None:
-    """No two of 20,000 reviews have the same content, whatever their titles; ids are unique."""
-    reviews = synthetic("electronics", seed=1, count=20_000)
+def test_nothing_repeats_in_ten_thousand() -> None:
+    """No two of 10,000 reviews have the same content, whatever their titles; ids are unique."""
+    reviews = synthetic("electronics", seed=1, count=10_000)
     assert repeats([review.content for review in reviews]) == 0
     assert repeats([review.id for review in reviews]) == 0
 
@@ -108,11 +108,11 @@ def test_lengths_are_lognormal(category: str) -> None:
     assert median(words) == pytest.approx(86, rel=0.1)
     assert stdev(map(log, words)) == pytest.approx(0.9, abs=0.07)
     assert min(words) >= 8
-    assert max(words) <= 760
+    assert max(words) <= 440
 
 
 @pytest.mark.parametrize(
-    ("uniform", "expected"), [(0.5, 86), (0.8413447, 212), (0.1586553, 35), (0.0, 8), (1.0, 700)]
+    ("uniform", "expected"), [(0.5, 86), (0.8413447, 212), (0.1586553, 35), (0.0, 8), (1.0, 400)]
 )
 def test_a_length_is_a_quantile(uniform: float, expected: int) -> None:
     """Half the reviews have up to 86 words, one sigma is a factor of e^.9, the ends are capped."""
@@ -139,7 +139,7 @@ def test_sentiment_words_agree_with_the_label(category: str) -> None:
     [
         (r"\b(but|however|although|though|yet|while|despite)\b", 0.25, 0.6),
         (r"\b(if|unless|whenever|had I|should you)\b", 0.2, 0.6),
-        (r"\d+ (hours|watts|feet|pounds|Mbps|GB|inches)|\d+p\b", 0.4, 0.95),
+        (r"\d+ (hours|watts|feet|pounds|Mbps|GB|inches)|\d+p\b", 0.25, 0.9),
         (r"\b(than|compared with|unlike)\b", 0.25, 0.8),
         (r"\S\n\n\S.*\n\n\S", 0.2, 0.6),
     ],
@@ -173,12 +173,12 @@ def test_sentences_are_whole(category: str) -> None:
     ("said", "expected"),
     [
         ("a elegant hour", "An elegant hour"),
-        ("it is a ugly toy", "It is a ugly toy"),
+        ("it is a ugly toy, a one-sided game", "It is an ugly toy, a one-sided game"),
         ("it is a useless toy", "It is a useless toy"),
         ("a honest toy, a unusual toy", "An honest toy, an unusual toy"),
-        ("a uniform toy and a 18-year-old", "A uniform toy and an 18-year-old"),
+        ("a uniform, a $80 toy and a 18-year-old", "A uniform, an $80 toy and an 18-year-old"),
     ],
 )
 def test_articles_fit_their_words(said: str, expected: str) -> None:
-    """An article before a vowel sound is "an"."""
+    """An article before the sound of a vowel is "an", before any other "a"."""
     assert _finish(said) == expected

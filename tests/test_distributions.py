@@ -139,9 +139,10 @@ def test_a_cap_lowers_the_mean_as_it_should() -> None:
 
 def test_a_normal_law_is_clamped_at_0_and_its_mean_knows() -> None:
     """What would be negative is 0, and the mean is that of the rectified law."""
-    dist = Normal(mean=0, sd=1)
+    dist = Normal(mean=0.5, sd=2)
+    expected = 0.5 * stats.norm.cdf(0.25) + 2 * stats.norm.pdf(0.25)
     assert quantile_function(dist)(0.2) == 0.0
-    assert mean(dist) == pytest.approx(1 / np.sqrt(2 * np.pi))
+    assert mean(dist) == pytest.approx(expected)
 
 
 def test_shift_moves_every_value_and_cap_holds_after_it() -> None:
@@ -164,10 +165,11 @@ def test_no_spread_is_a_constant() -> None:
         Normal(mean=2, sd=0),
         Lognormal(p50=2, sigma=0),
         Constant(value=2),
+        Uniform(low=2, high=2),
         2.0,
     ]
-    assert [quantile_function(d)(0.9) for d in dists] == pytest.approx([2.0] * 4)
-    assert [mean(d) for d in dists] == pytest.approx([2.0] * 4)
+    assert [quantile_function(d)(0.9) for d in dists] == pytest.approx([2.0] * 5)
+    assert [mean(d) for d in dists] == pytest.approx([2.0] * 5)
 
 
 def test_empirical_interpolates_equally_spaced_quantiles() -> None:
@@ -199,9 +201,9 @@ def test_a_mixture_has_the_mixed_distribution() -> None:
 def test_a_mixture_works_at_the_seams_and_ends() -> None:
     """Uniforms at a part's edge never leave the open interval of the part."""
     part = Part(weight=1, dist=Lognormal(mu=0, sigma=1))
-    quantile = quantile_function(Mixture(parts=(part, part, part)))
-    edges = [2**-53, 1 / 3, 2 / 3, 1 - 2**-53]
-    assert all(0 < quantile(u) < 1e6 for u in edges)
+    edges = [2**-53, 1 / 3, 0.5, 2 / 3, 1 - 2**-53]
+    mixtures = [quantile_function(Mixture(parts=(part,) * n)) for n in (2, 3, 10)]
+    assert all(0 < quantile(u) < 1e6 for quantile in mixtures for u in edges)
 
 
 @pytest.mark.parametrize("dist", [*MONOTONE, Mixture(parts=(Part(weight=1, dist=3.0),))])
@@ -228,6 +230,8 @@ def test_a_distribution_survives_writing_and_reading(dist: Distribution) -> None
         ({"kind": "normal", "mean": 1, "sd": 1, "shift": -1}, "shift must lie between 0"),
         ({"kind": "normal", "mean": 1, "sd": 1, "shift": 2, "cap": 1}, "must be above the shift"),
         ({"kind": "uniform", "low": 2, "high": 1}, "high 1.0 must not be below low 2.0"),
+        ({"kind": "uniform", "low": -1, "high": 1}, "low must lie between 0"),
+        ({"kind": "uniform", "low": 0, "high": 1e10}, "high must lie between 0"),
         ({"kind": "constant", "value": -1}, "value must lie between 0"),
         ({"kind": "gamma", "shape": 1}, "give exactly one of shape + scale | mean + cv"),
         ({"kind": "gamma", "p50": 1, "p99": 1.0001}, "p99 is too close to p50"),
@@ -238,6 +242,7 @@ def test_a_distribution_survives_writing_and_reading(dist: Distribution) -> None
         ({"kind": "mixture", "parts": [{"weight": 0, "dist": 1}]}, "weight must lie between"),
         ({"kind": "mixture", "parts": [{"weight": 1, "dist": -1}]}, "$.dist.parts[0].dist"),
         ({"kind": "empirical", "quantiles": [1]}, "quantiles must be at least two"),
+        ({"kind": "empirical", "quantiles": [1, 2], "cap": 0}, "cap must lie between"),
         ({"kind": "empirical", "quantiles": [2, 1]}, "must not fall: 1.0 comes after 2.0"),
         ({"kind": "empirical", "quantiles": [[0, 1], 2]}, "all values or all"),
         ({"kind": "empirical", "quantiles": [[0.5, 1], [0.5, 2]]}, "probabilities must rise"),

@@ -1,6 +1,7 @@
 """Replies: a classifier that errs where reviews are hard and models weak, at any wanted length."""
 
 import json
+from math import exp
 
 import pytest
 from hypothesis import given
@@ -24,6 +25,12 @@ def test_hard_reviews_are_more_complex_than_easy_ones() -> None:
     assert complexity("") < complexity(EASY) < complexity(HARD)
     assert complexity("it works very well") < complexity("it works, but meh")
     assert complexity("it works in ten") < complexity("it works in 10")
+
+
+def test_complexity_has_its_closed_form() -> None:
+    """Words, hedges and digit characters wear down what is easy, exponentially."""
+    text = "It costs 20 dollars, but works."
+    assert complexity(text) == pytest.approx(1 - exp(-(6 / 250 + 1 / 10 + 2 / 50)))
 
 
 @given(st.text())

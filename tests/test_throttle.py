@@ -80,6 +80,15 @@ def test_idle_accounts_are_dropped() -> None:
     assert len(windows) == 60
 
 
+def test_a_busy_account_does_not_keep_idle_ones() -> None:
+    """An account that came first and stays busy does not hold the memory of the others."""
+    windows = AccountWindows(2, 60.0)
+    for i in range(1000):
+        windows.admit("busy", float(i))
+        windows.admit(f"account-{i}", float(i))
+    assert len(windows) <= 1 + 2 * 60
+
+
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 30)), max_size=60))
 def test_dropping_idle_accounts_changes_no_answer(asked: list[tuple[str, float]]) -> None:
     """Accounts answer as if each had a window of its own for ever."""

@@ -5,7 +5,7 @@ import re
 from itertools import pairwise
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from openrouter.components import ChatResult, ChatStreamChunk, ModelsListResponse
 
@@ -115,6 +115,7 @@ def test_models_list_is_what_the_sdk_expects() -> None:
     assert (pricing.prompt, pricing.completion) == ("0.00000015", "0.0000006")
 
 
+@settings(deadline=None)
 @given(st.just(0.0) | st.floats(min_value=1e-6, max_value=1e6))
 def test_prices_are_decimals_whatever_they_are(price: float) -> None:
     """A price per token has no exponent and loses nothing."""
@@ -164,12 +165,26 @@ def test_tokens_are_evenly_spaced() -> None:
     assert due[-1].data.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
 
 
+@settings(deadline=None)
+@given(st.floats(0, 100), st.floats(1e-3, 100), st.integers(2, 30))
+def test_the_end_leaves_with_the_last_token(first_s: float, span_s: float, tokens: int) -> None:
+    """Rounding never tears what ends a stream from its last token."""
+    end_s = first_s + span_s
+    plan = Plan(
+        reply="w " * tokens, completion_tokens=tokens, first_token_s=first_s, last_token_s=end_s
+    )
+    due = [write for write in writes(STREAM, plan) if write.tokens]
+    assert len(due) == tokens
+    assert due[-1].at_s == end_s
+
+
 def test_what_is_due_at_one_instant_leaves_in_one_write() -> None:
     """A stream that has no delays at all is a single write."""
     plan = Plan(reply="a few words", completion_tokens=3)
     assert [write.at_s for write in writes(STREAM, plan)] == [0.0]
 
 
+@settings(deadline=None)
 @given(
     reply=st.text(st.characters(codec="utf-8"), max_size=60),
     tokens=st.integers(1, 40),

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from harness.errors import InputError
@@ -13,6 +15,7 @@ from harness.experiments.gate import (
     Baseline,
     Check,
     checks_of,
+    guarded,
     read_baselines,
     run_baseline,
     updated,
@@ -44,9 +47,9 @@ def gate(
         return _update(console, baseline, scenario)
     checks: list[Check] = []
     for name, known in read_baselines(baseline).items():
-        for run in run_baseline(known, sets or []):
+        for run in run_baseline(guarded(name, known), sets or []):
             checks += checks_of(name, known, run)
-            console.print(f"[dim]{name}: {run.variant} done[/]")
+            console.print(f"[dim]{escape(f'{name}: {run.variant}')} done[/]")
     return _tell(console, checks)
 
 
@@ -59,9 +62,9 @@ def _update(console: Console, folder: Path, scenario: str) -> int:
         known = {Path(scenario).stem: Baseline(scenario=scenario)}
     for name, old in known.items():
         # The scenario's own variants: new ones come in, dropped ones go out.
-        runs = list(run_baseline(Baseline(scenario=old.scenario, settings=old.settings), []))
+        runs = list(run_baseline(msgspec.structs.replace(old, variants={}), []))
         write_baseline(updated(old, runs), folder / f"{name}.json")
-        console.print(f"{folder / name}.json: {len(runs)} variants")
+        console.print(f"{escape(str(folder / name))}.json: {len(runs)} variants", soft_wrap=True)
     return 0
 
 
@@ -70,15 +73,15 @@ def _tell(console: Console, checks: Sequence[Check]) -> int:
     if told:
         table = Table()
         for column in ("baseline", "variant", "figure", "before", "now", ""):
-            table.add_column(column)
+            table.add_column(column, no_wrap=column == "figure", overflow="fold")
         for check in told:
             style = _STYLE[check.state]
             table.add_row(
-                check.baseline,
-                check.variant,
+                escape(check.baseline),
+                escape(check.variant),
                 check.figure,
-                _shown(check.before),
-                _shown(check.now),
+                escape(_shown(check.before, check.figure)),
+                escape(_shown(check.now, check.figure)),
                 f"[{style}]{check.state}[/]",
             )
         console.print(table)
@@ -89,5 +92,7 @@ def _tell(console: Console, checks: Sequence[Check]) -> int:
     return 1 if bad else 0
 
 
-def _shown(value: float | str) -> str:
-    return value[:12] if isinstance(value, str) else f"{value:.6g}"
+def _shown(value: float | str, figure: str) -> str:
+    if isinstance(value, str):
+        return value[:12] if figure == "records_sha256" else value
+    return str(value) if isinstance(value, int) else f"{value:.6g}"

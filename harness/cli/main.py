@@ -46,5 +46,6 @@ def main() -> None:
 
 def _complain(message: str) -> int:
     line = " ".join(message.split())
-    sys.stderr.write(f"harness: {line}\n")
+    if line:  # without any arguments the help was told instead
+        sys.stderr.write(f"harness: {line}\n")
     return BAD_INPUT

@@ -4,12 +4,14 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from harness.cli.places import check_file, check_folder
 from harness.cli.progress import Watcher
 from harness.engines.base import Prepared, Target
 from harness.engines.target import load_target
@@ -20,6 +22,10 @@ from harness.report.headline import best_of, headline, lessons
 from harness.report.table import run_table
 from harness.report.text import percent, usd
 from harness.scenario.load import ScenarioFile, load_file
+
+STDOUT = "-"
+INTERRUPTED = 130
+MOST_SEEDS = 10_000
 
 Scenario = Annotated[Path, typer.Argument(help="Scenario file (TOML).", metavar="SCENARIO")]
 Engine = Annotated[str, typer.Option(help="theory|sim|virtual|live|real|all")]
@@ -64,17 +70,23 @@ def run(
     engine_named(engine)
     client = load_target(target) if target else None
     chosen = _seeds(seed, seeds, file)
-    console = Console(stderr=json_to == "-", highlight=False)
     names = file.names(variant)
     prepared = {name: prepare_variant(file, name, scenario.parent) for name in names}
-    _foretell(console, prepared)
-    runs = _run_all(file, prepared, engine, chosen, client, out)
-    explain_connections(runs)
-    reports = [one.report for one in runs]
-    _tell(console, file, scenario, reports)
+    folder = out or Path("results/runs") / file.written.name
+    check_folder("--out", folder)
+    if json_to is not None and json_to != STDOUT:
+        check_file("--json", json_to)
+    # A target's own prints must not get between the lines of the JSON either.
+    with redirect_stdout(sys.stderr) if json_to == STDOUT else nullcontext():
+        console = Console(highlight=False)
+        _foretell(console, prepared, foreign=client is not None)
+        runs, broken_off = _run_all(file, prepared, engine, chosen, client, folder)
+        explain_connections(runs)
+        reports = [one.report for one in runs]
+        _tell(console, file, scenario, reports)
     if json_to is not None:
         _write_json(json_to, reports)
-    return _exit_code(runs)
+    return INTERRUPTED if broken_off else _exit_code(runs)
 
 
 def _corpus_overrides(corpus: str | None) -> list[str]:
@@ -90,16 +102,21 @@ def _seeds(seed: int | None, seeds: str | None, file: ScenarioFile) -> list[int]
     first, dash, last = seeds.partition("-")
     if seed is not None or not dash or not (first.isdecimal() and last.isdecimal()):
         raise InputError(f"--seeds {seeds}: write it as A-B, such as 1-16, and without --seed")
-    chosen = list(range(int(first), int(last) + 1))
+    chosen = range(int(first), int(last) + 1)
     if not chosen:
         raise InputError(f"--seeds {seeds}: the first must not be greater than the last")
-    return chosen
+    if len(chosen) > MOST_SEEDS:
+        raise InputError(f"--seeds {seeds}: {len(chosen):,} seeds; {MOST_SEEDS:,} are the most")
+    return list(chosen)
 
 
-def _foretell(console: Console, prepared: dict[str, Prepared]) -> None:
-    """Distribution and cost before any call, and what is odd about the corpus."""
+def _foretell(console: Console, prepared: dict[str, Prepared], *, foreign: bool) -> None:
+    """Distribution and cost before any call, and what is odd about the corpus.
+
+    Of a foreign client's calls nothing is known before they come.
+    """
     told: set[str] = set()
-    for name, ready in prepared.items():
+    for name, ready in prepared.items() if not foreign else ():
         projection = ready.projection
         shares = ", ".join(
             f"{percent(share)} {model.rpartition('/')[2]}"
@@ -126,27 +143,32 @@ def _run_all(
     engine: str,
     seeds: Sequence[int],
     target: Target | None,
-    out: Path | None,
-) -> list[Run]:
-    folder = out or Path("results/runs") / file.written.name
+    folder: Path,
+) -> tuple[list[Run], bool]:
+    """The runs, each saved as soon as it has ended, and whether Ctrl-C came before the last."""
     plan = [(name, seed) for name in prepared for seed in seeds]
     runs: list[Run] = []
     with Watcher(len(plan)) as watcher:
         for name, seed in plan:
-            one = run_one(
-                prepared[name],
-                variant=name,
-                expect=file.variant(name).expect,
-                engine=engine,
-                seed=seed,
-                target=target,
-                on_progress=watcher.begin(name, seed),
-            )
-            save(one, folder)
+            try:
+                one = run_one(
+                    prepared[name],
+                    variant=name,
+                    expect=file.variant(name).expect,
+                    engine=engine,
+                    seed=seed,
+                    target=target,
+                    on_progress=watcher.begin(name, seed),
+                )
+                save(one, folder)
+            except KeyboardInterrupt:  # between two runs; in one it stops the job instead
+                if not runs:
+                    raise
+                return runs, True
             runs.append(one)
             if one.result.stopped == "interrupted":
-                break
-    return runs
+                return runs, True
+    return runs, False
 
 
 def _tell(
@@ -178,7 +200,7 @@ def _write_json(where: str, reports: list[dict[str, Any]]) -> None:
         "lessons": lessons(reports),
     }
     text = json.dumps(document, indent=1, allow_nan=False) + "\n"
-    if where == "-":
+    if where == STDOUT:
         sys.stdout.write(text)
         return
     path = Path(where)
@@ -191,8 +213,6 @@ def _write_json(where: str, reports: list[dict[str, Any]]) -> None:
 
 
 def _exit_code(runs: Sequence[Run]) -> int:
-    if any(one.result.stopped == "interrupted" for one in runs):
-        return 130
     if not all(one.report["valid"] for one in runs):
         return 3
     return 0 if all(one.as_expected for one in runs) else 1

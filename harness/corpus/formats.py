@@ -50,7 +50,6 @@ def parse_csv(lines: Iterator[str], where: str) -> Table:
     Raises:
         InputError: no header, no row, or (from the iterator) a line that is not CSV.
     """
-    csv.field_size_limit(MAX_FIELD_CHARS)  # global to the csv module, which has no other place
     reader = csv.DictReader(lines, restval="")
     rows = _csv_rows(reader, where)
     first = next(rows, None)
@@ -62,11 +61,17 @@ def parse_csv(lines: Iterator[str], where: str) -> Table:
 
 
 def _csv_rows(reader: "csv.DictReader[str]", where: str) -> Iterator[Row]:
+    limit = csv.field_size_limit(MAX_FIELD_CHARS)  # global to the module, so it is put back
     try:
         for values in reader:
             yield Row(reader.line_num, values)
     except csv.Error as error:
-        raise InputError(f"{where}, line {reader.line_num}: not CSV: {error}") from None
+        line = reader.reader.line_num  # that of the DictReader is not yet up to date
+        raise InputError(
+            f"{where}, line {line}: not CSV, correct its quotes or line ends: {error}"
+        ) from None
+    finally:
+        csv.field_size_limit(limit)
 
 
 def parse_jsonl(lines: Iterator[str], where: str) -> Table:

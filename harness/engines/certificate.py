@@ -26,9 +26,11 @@ class LagMeter:
 
     def __init__(self) -> None:
         self.lags_s: list[float] = []
+        self._due = 0.0
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
+        self._due = asyncio.get_running_loop().time() + _TICK_S
         self._task = asyncio.create_task(self._watch())
         return self
 
@@ -39,15 +41,20 @@ class LagMeter:
         traceback: TracebackType | None,
     ) -> None:
         if self._task is not None:
+            # A loop that was blocked to the very end has not ticked since: that is its lag.
+            self._note(asyncio.get_running_loop().time())
             self._task.cancel()
             await asyncio.wait([self._task])
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            due = loop.time() + _TICK_S
+            self._due = loop.time() + _TICK_S
             await asyncio.sleep(_TICK_S)
-            self.lags_s.append(max(0.0, loop.time() - due))
+            self._note(loop.time())
+
+    def _note(self, now: float) -> None:
+        self.lags_s.append(max(0.0, now - self._due))
 
 
 class Steal(NamedTuple):
@@ -97,10 +104,14 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
             steal_share=steal_share,
         )
 
-    def reasons(self) -> tuple[str, ...]:
-        """Why the run is INVALID; empty when it is VALID."""
+    def reasons(self, *, foreign: bool = False) -> tuple[str, ...]:
+        """Why the run is INVALID; empty when it is VALID.
+
+        Args:
+            foreign: the loop runs a client that is not ours: what holds it up is what is measured.
+        """
         found = []
-        if self.loop_lag_s_p99 > LAG_BOUND_S:
+        if self.loop_lag_s_p99 > LAG_BOUND_S and not foreign:
             found.append(f"event-loop lag p99 {_ms(self.loop_lag_s_p99)} > {_ms(LAG_BOUND_S)}")
         if self.mock_delay_s_p99 > DELAY_BOUND_S:
             late = f"{_ms(self.mock_delay_s_p99)} > {_ms(DELAY_BOUND_S)}"
@@ -108,6 +119,14 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
         if self.steal_share > STEAL_BOUND:
             found.append(f"CPU steal {self.steal_share:.0%} > {STEAL_BOUND:.0%}")
         return tuple(found)
+
+    def remarks(self) -> tuple[str, ...]:
+        """What a foreign client should hear of its own event loop."""
+        if self.loop_lag_s_p99 <= LAG_BOUND_S:
+            return ()
+        lag = _ms(self.loop_lag_s_p99)
+        remedy = "its calls wait for one another; what blocks belongs into asyncio.to_thread"
+        return (f"the target keeps the event loop busy (lag p99 {lag}): {remedy}",)
 
 
 def _ms(seconds: float) -> str:

@@ -42,13 +42,16 @@ def run_live(
         rows = [msgspec.json.decode(line, type=Row) for line in ledger.read_bytes().splitlines()]
     certificate = Certificate.of(lag, steal_share, rows)
     _to_origin(job, origin)
-    return result_of(
+    result = result_of(
         job,
         lambda: [_row_to_origin(row, origin) for row in rows],
         wall_s,
-        invalid=certificate.reasons(),
+        invalid=certificate.reasons(foreign=target is not None),
         certificate=msgspec.to_builtins(certificate),
     )
+    if target is None:
+        return result
+    return msgspec.structs.replace(result, notes=(*result.notes, *certificate.remarks()))
 
 
 def _run(

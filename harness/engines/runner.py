@@ -1,14 +1,16 @@
 """What the engines with a real client share: our job or a target's, and how it is ended."""
 
 import asyncio
+import math
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from harness.engines.base import EngineResult, OnProgress, Prepared, Target, toolkit
 from harness.engines.target import TargetJob, records_of
+from harness.pipeline.costs import tiers
 from harness.pipeline.job import Job
 from mock_llm.ledger import Row
 
@@ -26,7 +28,9 @@ def job_of(
     settings = prepared.scenario.pipeline
     if target is None:
         return Job(prepared.items, settings, toolkit(prepared, seed, base_url, on_progress))
-    return TargetJob(target, prepared.items, settings, base_url, on_progress)
+    return TargetJob(
+        target, prepared.items, settings, base_url, on_progress, tiers=tiers(prepared.prices)
+    )
 
 
 def result_of(
@@ -39,16 +43,10 @@ def result_of(
     """What the job did, as every engine reports it; `rows` are asked for only by a target."""
     notes: tuple[str, ...] = ()
     if isinstance(job, TargetJob):
-        records, unknown = records_of(job.spans, rows())
+        records, strays = records_of(job.spans, rows(), job.tiers)
         labels = job.labels
         context = {"peak": 0, "last": 0}
-        if unknown:
-            notes += (
-                f"{unknown} calls could not be told apart by review: send review.headers along",
-            )
-        if job.failures:
-            key, failure = next(iter(job.failures.items()))
-            notes += (f"{len(job.failures)} calls of the target raised, first {key}: {failure}",)
+        notes = tuple(_remarks(job, strays))
     else:
         records = job.records
         labels = {key: answer.label for key, answer in job.answers.items()}
@@ -63,6 +61,19 @@ def result_of(
         certificate=certificate or {},
         notes=notes,
     )
+
+
+def _remarks(job: TargetJob, strays: Sequence[Row]) -> Iterator[str]:
+    """What a user should know of a target's run that its records do not show."""
+    if strays:
+        dollars = math.fsum(row.billed_usd for row in strays)
+        yield (
+            f"{len(strays)} calls (${dollars:.4f}) could not be told apart by review, so they are "
+            "in no figure: send review.headers along"
+        )
+    if job.failures:
+        key, failure = next(iter(job.failures.items()))
+        yield f"{len(job.failures)} calls of the target raised, first {key}: {failure}"
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import importlib
 import inspect
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -26,6 +26,11 @@ from harness.records import Outcome, Record
 from harness.scenario.pipeline import Pipeline
 from mock_llm.ledger import Row
 from mock_llm.rng import request_key
+
+# The mock of a live run notes what it has sent after its client may have read it, on a clock that
+# ticks in milliseconds (libuv's).
+_SLACK_S = 0.01
+_NO_TIERS: Mapping[str, int] = {}
 
 
 class Span(NamedTuple):
@@ -47,6 +52,7 @@ class TargetJob:
         labels: request key -> label that the target returned, as text, JSON or mapping.
         spans: every call that came to an end.
         failures: request key -> what the target raised, in a line.
+        tiers: rank of price by model id.
     """
 
     def __init__(
@@ -56,7 +62,10 @@ class TargetJob:
         settings: Pipeline,
         base_url: str,
         on_progress: OnProgress | None = None,
+        *,
+        tiers: Mapping[str, int] = _NO_TIERS,
     ) -> None:
+        self.tiers = tiers
         self.labels: dict[str, str | None] = {}
         self.spans: list[Span] = []
         self.failures: dict[str, str] = {}
@@ -97,48 +106,89 @@ class TargetJob:
         outcome: Outcome = "ok"
         error = ""
         headers = {"X-Request-Key": item.key}
+        task = asyncio.current_task()
+        if task is not None:
+            task.set_name(f"target on {item.key}")  # a report of what spins or hangs says whose
         try:
             given = await self._target(
                 msgspec.structs.replace(item.review, headers=headers), self._base_url
             )
             self.labels[item.key] = _label(given)
-        except asyncio.CancelledError:
-            if self.stopped is None:
+        except asyncio.CancelledError as caught:
+            if task is not None and not task.cancelling():
+                outcome, error = self._failed(item, caught)  # it cancelled itself: its own doing
+            else:
+                stopped = self.stopped or "interrupted"
+                outcome, error = OUTCOME_OF_STOP[stopped], stopped
                 raise
-            outcome, error = OUTCOME_OF_STOP[self.stopped], self.stopped
-            raise
-        except Exception as caught:  # noqa: BLE001 - whatever a foreign client raises is its result
-            outcome, error = _judged(caught)
-            self.failures[item.key] = f"{type(caught).__name__}: {caught}"
+        except (Exception, SystemExit) as caught:  # noqa: BLE001 - whatever it raises is its result
+            outcome, error = self._failed(item, caught)
         finally:
             self.spans.append(Span(item, worker, queued, began, now(), outcome, error))
         self._meter.done(now())
 
+    def _failed(self, item: Item, caught: BaseException) -> tuple[Outcome, str]:
+        self.failures[item.key] = " ".join(f"{type(caught).__name__}: {caught}".split())
+        return _judged(caught)
 
-def records_of(spans: Iterable[Span], rows: Iterable[Row]) -> tuple[list[Record], int]:
+
+def records_of(
+    spans: Sequence[Span], rows: Iterable[Row], tiers: Mapping[str, int]
+) -> tuple[list[Record], list[Row]]:
     """Join the target's calls with what the mock saw on the wire.
 
     Args:
         spans: one per request.
         rows: the mock's, whole.
+        tiers: rank of price by model id.
 
     Returns:
-        The records, and how many calls on the wire belong to no request that is known, because the
+        The records, and the calls on the wire that belong to no request that is known, because the
         client sent neither `review.headers` along nor the review's bare text as last message.
     """
-    seen: defaultdict[str, list[Row]] = defaultdict(list)
-    for row in sorted(rows, key=lambda row: row.arrived_s):
-        seen[row.key].append(row)
-    records: list[Record] = []
+    named = {span.item.key: span for span in spans}
+    texts: defaultdict[str, list[Span]] = defaultdict(list)
     for span in spans:
-        calls = seen.pop(span.item.key, None)
-        if calls is None:
-            calls = seen.pop(request_key(span.item.review.text), [])
-        records += _rows_of(span, calls)
-    return records, sum(map(len, seen.values()))
+        texts[request_key(span.item.review.text)].append(span)
+    calls: defaultdict[str, list[Row]] = defaultdict(list)
+    strays: list[Row] = []
+    for row in sorted(rows, key=lambda row: row.arrived_s):
+        owner = named.get(row.key) or _owner(row, texts[row.key], calls)
+        if owner is None:
+            strays.append(row)
+        else:
+            calls[owner.item.key].append(_seen_by(owner, row))
+    return [row for span in spans for row in _rows_of(span, calls[span.item.key], tiers)], strays
 
 
-def _rows_of(span: Span, calls: Sequence[Row]) -> list[Record]:
+def _owner(row: Row, spans: Sequence[Span], calls: Mapping[str, Sequence[Row]]) -> Span | None:
+    """Of the requests with this very text the one that was waiting for an answer at that moment."""
+    for span in spans:
+        answered = any(call.ended == "complete" for call in calls[span.item.key])
+        if not answered and span.began - _SLACK_S <= row.arrived_s <= span.ended + _SLACK_S:
+            return span
+    return spans[0] if len(spans) == 1 else None
+
+
+def _seen_by(span: Span, row: Row) -> Row:
+    """A call as its client can have seen it: inside the request, whatever the mock's clock says."""
+
+    def seen(moment: float | None) -> float | None:
+        if moment is None or moment > span.ended + _SLACK_S:
+            return None  # it came when nobody waited for it any more
+        return min(max(moment, span.began), span.ended)
+
+    return msgspec.structs.replace(
+        row,
+        arrived_s=min(max(row.arrived_s, span.began), span.ended),
+        headers_s=seen(row.headers_s),
+        first_token_s=seen(row.first_token_s),
+        last_token_s=seen(row.last_token_s),
+        ended_s=seen(row.ended_s) or span.ended,
+    )
+
+
+def _rows_of(span: Span, calls: Sequence[Row], tiers: Mapping[str, int]) -> list[Record]:
     request = Request(span.item, span.worker, span.queued, span.began, "")
     if span.error == "job_deadline" and span.began == span.queued and not calls:
         request.t_admitted = None
@@ -147,14 +197,17 @@ def _rows_of(span: Span, calls: Sequence[Row]) -> list[Record]:
     if not calls:
         stamps = Stamps()
         stamps.t_connected = request.t_slot
-        return [request.row(0, stamps, span.ended, outcome=span.outcome, error=span.error)]
+        row = request.row(0, stamps, span.ended, outcome=span.outcome, error=span.error)
+        return [msgspec.structs.replace(row, model="", tier=0)]
     records = []
     for number, call in enumerate(calls, 1):
         last = number == len(calls)
         if number > 1:
             request.back(call.arrived_s)
             request.t_slot = call.arrived_s
-        records.append(_row_of(request, number, call, span if last else None))
+        row = _row_of(request, number, call, span if last else None)
+        tier = tiers.get(call.model, 0)
+        records.append(msgspec.structs.replace(row, model=call.model, tier=tier))
     return records
 
 
@@ -189,10 +242,10 @@ def _ending(call: Row) -> tuple[Outcome, str]:
         return "ok", ""
     if call.ended == "client_left":
         return "timed_out", "gave_up"
-    return "failed", f"http_{call.status}" if call.status else "no_answer"
+    return "failed", f"http_{call.status}" if call.ended == "refused" else "no_answer"
 
 
-def _judged(error: Exception) -> tuple[Outcome, str]:
+def _judged(error: BaseException) -> tuple[Outcome, str]:
     """A foreign exception is a time-out when it or a base of it calls itself one."""
     names = [kind.__name__ for kind in type(error).__mro__]
     timed_out = any("Timeout" in name for name in names)
@@ -222,7 +275,7 @@ def load_target(spec: str) -> Target:
         sys.path.insert(0, "")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(f"--target {spec}: cannot import {module_name}: {reason}") from error
     target = getattr(module, name, None)

@@ -6,6 +6,7 @@ CPU costs nothing on that clock: what a run reports is what the waiting costs.
 import asyncio
 import time
 from collections import deque
+from typing import Any
 
 from harness.engines.base import EngineResult, OnProgress, Prepared, Target
 from harness.engines.runner import AnyJob, interruptible, job_of, result_of
@@ -36,7 +37,7 @@ def run_on_virtual_clock(
     job = job_of(prepared, seed, BASE_URL, target, on_progress)
     invalid: tuple[str, ...] = ()
     try:
-        run_virtual(_main(mock, job), seed=seed)
+        run_virtual(_main(mock, job), seed=seed, packages=_packages(target))
     except VirtualClockError as error:
         invalid = (str(error),)
     result = result_of(job, lambda: mock.ledger.rows, time.perf_counter() - began, invalid)
@@ -52,11 +53,24 @@ async def _main(mock: MockServer, job: AnyJob) -> None:
         raise TypeError("the virtual engine needs the virtual loop")
     loop.route(HOST, PORT, mock.protocol_factory)
     loop.on_stuck = lambda: job.stop("never_answered")
+    loop.set_exception_handler(_quiet_once_given_up)
     try:
         with interruptible(loop, job):
             await job.run()
     finally:
         await mock.close()
+
+
+def _packages(target: Target | None) -> tuple[str, ...]:
+    """Where the target lives: code of its package that asks for the time gets the virtual one."""
+    module = getattr(target, "__module__", None)
+    return (module.partition(".")[0],) if isinstance(module, str) else ()
+
+
+def _quiet_once_given_up(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What is taken down with a run that was given up is no news: the run's own error tells."""
+    if not (isinstance(loop, VirtualLoop) and loop.failure is not None):
+        loop.default_exception_handler(context)
 
 
 def _waiting(records: list[Record]) -> str:

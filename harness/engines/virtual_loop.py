@@ -26,7 +26,7 @@ import math
 import selectors
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from contextvars import Context
 from typing import Any, TypeVar
 
@@ -39,6 +39,7 @@ YEAR_S = 365 * 86_400.0
 # A turn is one pass of the loop. A thousand clients that start at one instant settle in dozens.
 QUIET_TURNS = 100_000
 BUSY_TURNS = 50 * QUIET_TURNS
+SHORT_JOB_WALL_S = 1.0
 THREAD_PATIENCE_WALL_S = 600.0
 
 
@@ -122,8 +123,8 @@ class _Selector(selectors.DefaultSelector):
         elif self._on_none(timeout):
             ready = super().select(THREAD_PATIENCE_WALL_S)
             if not ready:
-                wait = f"{THREAD_PATIENCE_WALL_S:g} s of real time"
-                raise StuckError(f"a thread has kept the virtual clock still for {wait}")
+                patience = f"{THREAD_PATIENCE_WALL_S:g} s of real time"
+                raise StuckError(f"a thread has kept the virtual clock still for {patience}")
         if len(ready) > 1:
             ready.sort(key=self._place)
         return ready
@@ -144,6 +145,7 @@ class VirtualLoop(InProcessLoop):
     """
 
     _clock_resolution: float
+    _default_executor: ThreadPoolExecutor | None
     _ready: deque[asyncio.Handle]
     _scheduled: list[_Timer]
     _transports: Mapping[int, asyncio.Transport]
@@ -196,10 +198,10 @@ class VirtualLoop(InProcessLoop):
 
     def _had_none(self, timeout: float | None) -> bool:
         """Move the clock if everybody waits for it; True: threads are at work, wait for them."""
+        if self._threads:
+            return timeout != 0
         if timeout == 0:  # asyncio has more to run at this instant
             self._count_quiet_turn()
-        elif self._threads:
-            return True
         elif self._scheduled and self._scheduled[0].when() < math.inf:
             self._jump(self._scheduled[0].when())
         else:
@@ -215,7 +217,7 @@ class VirtualLoop(InProcessLoop):
 
     def _count_quiet_turn(self) -> None:
         self._quiet += 1
-        if self._quiet > self.quiet_turns and not self._threads:
+        if self._quiet > self.quiet_turns:
             self._quiet = 0
             raise SpinError(self._report(f"no time passed in {self.quiet_turns} turns"))
 
@@ -244,12 +246,26 @@ class VirtualLoop(InProcessLoop):
     def run_in_executor(  # type: ignore[override]
         self, executor: Executor | None, func: Callable[..., T], *args: Any
     ) -> asyncio.Future[T]:
-        """Run a job in a thread or process; the clock stands still until it is done."""
-        job = super().run_in_executor(executor, func, *args)
-        hold = contextlib.ExitStack()
-        hold.enter_context(self.frozen())
-        job.add_done_callback(lambda _: hold.close())
+        """Run a job in a thread or process; the clock stands still until it is done.
+
+        A short job is waited for on the spot: of fifty that are begun together (the first calls
+        of openai's client, which ask for their platform in a thread) every run would otherwise
+        see the ends in another order. A long one goes on beside the loop.
+        """
+        if executor is None:
+            if self._default_executor is None:
+                self.set_default_executor(ThreadPoolExecutor(thread_name_prefix="asyncio"))
+            executor = self._default_executor
+        assert executor is not None  # noqa: S101 - set just now
+        call = executor.submit(func, *args)
+        wait([call], timeout=SHORT_JOB_WALL_S)
+        job = asyncio.wrap_future(call, loop=self)
+        self._threads += 1
+        job.add_done_callback(self._job_ended)
         return job
+
+    def _job_ended(self, _: asyncio.Future[Any]) -> None:
+        self._threads -= 1
 
     async def shutdown_default_executor(self, *args: Any) -> None:
         """End the executor's threads; asyncio waits for them in a thread of its own."""
@@ -263,14 +279,17 @@ class VirtualLoop(InProcessLoop):
 
     def close(self) -> None:
         """Close the loop and whatever connections are left on it."""
-        if not self.is_closed():
-            for transport in list(self._transports.values()):
-                transport.abort()
-            # One turn in which the protocols hear of it and the sockets are closed, one for those
-            # who waited on the protocols.
-            self.call_soon(self.call_soon, self.stop)
-            self.run_forever()
-        super().close()
+        try:
+            if not (self.is_closed() or self.is_running()):
+                self._hang_up()
+        finally:
+            super().close()
+
+    def _hang_up(self) -> None:
+        for transport in list(self._transports.values()):
+            transport.abort()
+        self.stop()
+        self.run_forever()  # one turn: the protocols hear of it, the sockets are closed
 
 
 def run_virtual(
@@ -318,9 +337,11 @@ def _run_on(loop: VirtualLoop) -> Iterator[asyncio.Runner]:
     try:
         yield runner
     finally:
+        loop.on_stuck = None
         # A task that clings to life gets stuck, spins or blocks again; the first error tells more.
         with contextlib.suppress(RuntimeError):
             runner.close()
+        loop.close()
 
 
 def _task_of(handle: asyncio.Handle) -> asyncio.Task[Any] | None:

@@ -29,8 +29,9 @@ WAY_OUT = "nothing leaves the process on the virtual clock; use `--engine live` 
 class OutsideError(ConnectionRefusedError):
     """Something outside the process was asked for; run it with `--engine live` or `real`."""
 
-    def __init__(self, what: str) -> None:
-        super().__init__(errno.ECONNREFUSED, f"{what}: {WAY_OUT}")
+
+def _outside(what: str) -> OutsideError:
+    return OutsideError(errno.ECONNREFUSED, f"{what}: {WAY_OUT}")
 
 
 class Wire(socket.socket):
@@ -91,7 +92,7 @@ class InProcessLoop(asyncio.SelectorEventLoop):
         factory = self._routes.get(address)
         if factory is None:
             self.refused.add(address)
-            raise OutsideError(f"cannot connect to {address[0]}:{address[1]}")
+            raise _outside(f"cannot connect to {address[0]}:{address[1]}")
         return factory
 
     async def _dial(self, address: Address) -> socket.socket:
@@ -164,7 +165,7 @@ class InProcessLoop(asyncio.SelectorEventLoop):
         name, number = _address(host, port)
         if name != "127.0.0.1" and all(name != routed for routed, _ in self._routes):
             self.refused.add((name, number))
-            raise OutsideError(f"cannot look up {name}")
+            raise _outside(f"cannot look up {name}")
         tcp = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         return [(*tcp, "", (name, number))]
 
@@ -173,7 +174,7 @@ class InProcessLoop(asyncio.SelectorEventLoop):
         return str(sockaddr[0]), str(sockaddr[1])
 
     async def _refuse(self, *args: Any, **_: Any) -> NoReturn:
-        raise OutsideError(f"cannot serve, send datagrams or start a process {args[:2]!r}")
+        raise _outside(f"cannot serve, send datagrams or start a process {args[:2]!r}")
 
     create_server = _refuse
     create_unix_server = _refuse

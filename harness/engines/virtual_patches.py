@@ -8,15 +8,16 @@ run, in one place, and nothing of it outlives the run, however it ends.
 
 import contextlib
 import random
-import socket
+import resource
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
-from harness.errors import InputError
+from harness.engines.virtual_guard import Clock, blocking_calls, guarded_sleep
 from mock_llm.server import EPOCH_S
 
 # Packages that read the wall clock where loop time is meant: idle pooled connections (aiohttp,
@@ -26,33 +27,12 @@ CLIENT_PACKAGES = frozenset(
     {"aiobreaker", "aiohttp", "anthropic", "backoff", "circuitbreaker", "httpcore", "httpcore2"}
     | {"httpx", "httpx2", "limits", "openai", "openrouter", "purgatory", "pybreaker", "tenacity"}
 )
+MAX_OPEN_FILES = 65_536
+
+Patch = tuple[Any, str, object]
 
 # `random`, `socket.socket` and the clients' modules belong to the whole process.
 _one_run_at_a_time = threading.RLock()
-
-
-class SynchronousClientError(InputError):
-    """The code under test blocks; the virtual clock cannot run it, the wall clock can."""
-
-
-class _Abandon(BaseException):
-    """Takes a blocking call down; not an `Exception`, so that no client retries it in real time."""
-
-
-class Clock(Protocol):
-    """What the patches need of the virtual loop."""
-
-    def time(self) -> float:
-        """Return virtual seconds."""
-        ...
-
-    def give_up(self, error: Exception) -> None:
-        """End the run with this error, from any thread."""
-        ...
-
-    def frozen(self) -> contextlib.AbstractContextManager[None]:
-        """Hold the clock still."""
-        ...
 
 
 @contextlib.contextmanager
@@ -64,19 +44,20 @@ def patched(clock: Clock, *, seed: int, packages: Iterable[str] = ()) -> Iterato
     Args:
         clock: the loop.
         seed: for the global `random`, whose state is restored afterwards.
-        packages: whose `time` is the virtual one, besides `CLIENT_PACKAGES`; those imported
-            during the run keep the wall clock.
+        packages: whose `time` is the virtual one, besides `CLIENT_PACKAGES`.
     """
     with _one_run_at_a_time, contextlib.ExitStack() as stack:
         stack.callback(random.setstate, random.getstate())
         random.seed(seed)
-        for owner, name, value in (
-            *_clocks(clock, CLIENT_PACKAGES.union(packages)),
-            *_blocking_calls(clock),
-            *_resolver(),
-            *_worker_threads(clock),
-        ):
-            stack.enter_context(replaced(owner, name, value))
+        stack.enter_context(_many_open_files())
+        for patch in blocking_calls(clock):
+            stack.enter_context(replaced(*patch))
+        modules = _Modules(clock, CLIENT_PACKAGES.union(packages), stack)
+        for module in list(sys.modules.values()):
+            modules.take_over(module)
+        # httpx imports httpcore, and that anyio, at the first request only.
+        sys.meta_path.insert(0, modules)
+        stack.callback(sys.meta_path.remove, modules)
         yield
 
 
@@ -95,104 +76,93 @@ def replaced(owner: Any, name: str, value: object) -> Iterator[None]:
             delattr(owner, name)
 
 
-Patch = tuple[Any, str, object]
+@contextlib.contextmanager
+def _many_open_files() -> Iterator[None]:
+    """Lift the limit on open files: the usual 1,024 is met by 500 connections of two ends each."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def _clocks(clock: Clock, packages: frozenset[str]) -> Iterator[Patch]:
-    """Yield every name in these packages that stands for `time` or one of its functions."""
-    virtual = _virtual_time(clock)
-    stand_ins: dict[int, object] = {
-        id(getattr(time, name)): getattr(virtual, name) for name in _READINGS
-    }
-    stand_ins[id(time)] = virtual
-    for path, module in list(sys.modules.items()):
-        if path.partition(".")[0] in packages:
-            for name, value in list(vars(module).items()):
-                if id(value) in stand_ins:
-                    yield module, name, stand_ins[id(value)]
+class _Modules:
+    """Takes over modules, those that are imported during the run right after their import."""
 
+    def __init__(self, clock: Clock, packages: frozenset[str], stack: contextlib.ExitStack) -> None:
+        self._clock = clock
+        self._packages = packages
+        self._stack = stack
+        virtual = _virtual_time(clock)
+        names = ("monotonic", "perf_counter", "time", "sleep")
+        self._stand_ins: dict[int, object] = {
+            id(getattr(time, name)): getattr(virtual, name) for name in names
+        }
+        self._stand_ins[id(time)] = virtual
 
-_READINGS = ("monotonic", "perf_counter", "time", "sleep")
+    def take_over(self, module: ModuleType) -> None:
+        """Replace what goes round the clock in this module, until the run ends."""
+        for patch in list(self._patches(module)):
+            self._stack.enter_context(replaced(*patch))
+
+    def _patches(self, module: ModuleType) -> Iterator[Patch]:
+        path = getattr(module, "__name__", "")
+        if path.partition(".")[0] in self._packages:
+            for name, value in vars(module).items():
+                if id(value) in self._stand_ins:
+                    yield module, name, self._stand_ins[id(value)]
+        if path == "aiohttp.connector":
+            # With aiodns installed, aiohttp's default asks the DNS by itself, not the loop.
+            from aiohttp.resolver import ThreadedResolver
+
+            yield module, "DefaultResolver", ThreadedResolver
+        if path == "anyio._backends._asyncio":
+            # anyio's threads are its own: the loop cannot see them. This is the one door to them.
+            # (`asyncio.to_thread`, which openai and openrouter use, goes through the loop.)
+            name = "run_sync_in_worker_thread"
+            yield module.AsyncIOBackend, name, _held(self._clock, module.AsyncIOBackend, name)
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Find a module as the other finders do, and take it over once it is loaded."""
+        if name.partition(".")[0] not in self._packages | {"anyio"}:
+            return None
+        finders = (finder for finder in sys.meta_path if finder is not self)
+        found = (finder.find_spec(name, path, target) for finder in finders)
+        spec = next(filter(None, found), None)
+        if spec is not None and spec.loader is not None:
+            loader: Any = spec.loader
+            loader.exec_module = self._then_take_over(loader.exec_module)
+        return spec
+
+    def _then_take_over(self, load: Callable[[ModuleType], None]) -> Callable[[ModuleType], None]:
+        def exec_module(module: ModuleType) -> None:
+            load(module)
+            self.take_over(module)
+
+        return exec_module
 
 
 def _virtual_time(clock: Clock) -> ModuleType:
-    """Return a copy of the `time` module that reads the virtual clock."""
-    own_thread = threading.get_ident()
+    """Return a copy of the `time` module that reads the virtual clock.
 
-    def sleep(seconds: float) -> None:
-        if threading.get_ident() == own_thread:
-            _refuse(clock, f"time.sleep({seconds:g}) would stop the event loop")
-        time.sleep(seconds)
-
+    Its calendar shows the mock's epoch when the clock shows 0.
+    """
     virtual = ModuleType("time")
     vars(virtual).update(vars(time))
-    readings = {"monotonic": clock.time, "perf_counter": clock.time, "sleep": sleep}
+    readings = {"monotonic": clock.time, "perf_counter": clock.time, "sleep": guarded_sleep(clock)}
     vars(virtual).update(readings, time=lambda: EPOCH_S + clock.time())
     return virtual
 
 
-def _blocking_calls(clock: Clock) -> Iterator[Patch]:
-    """Yield guards on what every synchronous client must call.
-
-    In the loop's thread such a call would wait for a server that only the waiting thread can run;
-    in another it would stop the clock for ever, or leave the process. Other event loops in other
-    threads connect without blocking: they are none of this run's business. Of Unix sockets in
-    other threads the same holds (pools of processes use them), and of datagrams (logging does).
-    """
-    own_thread = threading.get_ident()
-
-    def guard(original: Callable[..., Any]) -> Callable[..., Any]:
-        def connect(sock: socket.socket, address: Any) -> Any:
-            foreign = threading.get_ident() != own_thread
-            harmless = sock.gettimeout() == 0 or sock.family == socket.AF_UNIX
-            if sock.type == socket.SOCK_STREAM and not (foreign and harmless):
-                _refuse(clock, f"a blocking connection to {address} was opened")
-            return original(sock, address)
-
-        return connect
-
-    def getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
-        if threading.get_ident() == own_thread:
-            _refuse(clock, f"a blocking look-up of {host} was made")
-        return original_getaddrinfo(host, *args, **kwargs)
-
-    original_getaddrinfo = socket.getaddrinfo
-    yield socket.socket, "connect", guard(socket.socket.connect)
-    yield socket.socket, "connect_ex", guard(socket.socket.connect_ex)
-    yield socket, "getaddrinfo", getaddrinfo
-
-
-def _refuse(clock: Clock, what: str) -> None:
-    message = (
-        f"{what} on the virtual clock: it cannot run synchronous clients (requests, httpx.Client, "
-        "openai.OpenAI ...); use their asynchronous forms, or `--engine live`"
-    )
-    clock.give_up(SynchronousClientError(message))
-    raise _Abandon(message)
-
-
-def _resolver() -> Iterator[Patch]:
-    """Yield aiohttp's resolver that asks the loop: with aiodns installed, its default does not."""
-    connector = sys.modules.get("aiohttp.connector")
-    resolver = sys.modules.get("aiohttp.resolver")
-    if connector is not None and resolver is not None:
-        yield connector, "DefaultResolver", resolver.ThreadedResolver
-
-
-def _worker_threads(clock: Clock) -> Iterator[Patch]:
-    """Yield anyio's way into a thread, with the clock held while one is at work.
-
-    The loop counts the jobs of `run_in_executor`, thus of `asyncio.to_thread`, which is where
-    openai's first call looks up its platform and what openrouter's hooks use. anyio has threads of
-    its own that the loop cannot see; this is the one door to them.
-    """
-    backend = getattr(sys.modules.get("anyio._backends._asyncio"), "AsyncIOBackend", None)
-    if backend is None:
-        return
-    in_thread = backend.run_sync_in_worker_thread
+def _held(clock: Clock, owner: Any, name: str) -> object:
+    in_thread = getattr(owner, name)
 
     async def held(*args: Any, **kwargs: Any) -> Any:
         with clock.frozen():
             return await in_thread(*args, **kwargs)
 
-    yield backend, "run_sync_in_worker_thread", staticmethod(held)
+    return staticmethod(held)

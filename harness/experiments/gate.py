@@ -119,8 +119,9 @@ def judge(
     states = {figure: _state(worse_by[figure], limits[figure]) for figure in limits}
     states["ok"] = _state(float(before.ok - now.ok), 0.0)
     states["slo_passed"] = _state(float(before.slo_passed) - float(now.slo_passed), 0.0)
-    same = before.records_sha256 == now.records_sha256
-    states["records_sha256"] = "same" if same else "changed"
+    for figure in ("requests", "records_sha256"):
+        same = getattr(before, figure) == getattr(now, figure)
+        states[figure] = "same" if same else "changed"
     return [
         Check(
             baseline=baseline,
@@ -177,7 +178,7 @@ def run_baseline(baseline: Baseline, settings: Sequence[str]) -> Iterator[Run]:
         settings: further `--set` overrides, applied last: a change under trial.
 
     Raises:
-        InputError: the scenario or a setting is bad.
+        InputError: the scenario or a setting is bad, or it has lost a variant that is guarded.
     """
     path = Path(baseline.scenario)
     file = load_file(path, [*baseline.settings, *settings])
@@ -202,6 +203,17 @@ def checks_of(name: str, baseline: Baseline, run: Run) -> list[Check]:
     before = baseline.variants[run.variant]
     now = figures_of(run.report)
     return [*broken, *judge(name, run.variant, before, now, baseline.tolerances)]
+
+
+def guarded(name: str, baseline: Baseline) -> Baseline:
+    """The baseline, which must have figures to hold others to.
+
+    Raises:
+        InputError: it names a scenario and no figures yet.
+    """
+    if not baseline.variants:
+        raise InputError(f"{name}: a baseline without figures; `harness gate --update` adds them")
+    return baseline
 
 
 def updated(baseline: Baseline, runs: Sequence[Run]) -> Baseline:

@@ -100,7 +100,9 @@ def run_one(
         engine=engine,
         seed=seed,
         result=result,
-        report=_report(prepared, variant, expect, engine, seed, result, found),
+        report=_report(
+            prepared, variant, expect, engine, seed, result, found, foreign=target is not None
+        ),
         findings=found,
     )
 
@@ -113,13 +115,16 @@ def _report(
     seed: int,
     result: EngineResult,
     found: Sequence[Finding],
+    *,
+    foreign: bool,
 ) -> dict[str, Any]:
-    """The run as the JSON contract has it."""
+    """The run as the JSON contract has it; `foreign` when a target took the pipeline's place."""
     scenario, records = prepared.scenario, result.records
     broken = violations(
         records,
         [item.key for item in prepared.items],
         complete=result.stopped in {None, "job_deadline"} and not result.invalid,
+        one_success=not foreign,
     )
     invalid = [*result.invalid, *(f"invariant: {text}" for text in broken[:5])]
     figures = summary(
@@ -152,6 +157,9 @@ def _report(
         "expect": expect,
         "records_sha256": records_sha256(records),
     }
+    if result.stopped == "interrupted":
+        begun, wanted = figures["requests"], len(prepared.items)
+        report["notes"].append(f"interrupted: {begun:,} of {wanted:,} requests had begun")
     if engine == "virtual":
         report["notes"].append("no CPU cost is modelled: the virtual clock counts waiting only")
     return {**report, "slo": slo_of(scenario.slo, report)}

@@ -5,16 +5,12 @@ from typing import Literal, NamedTuple
 
 
 class Exchange(NamedTuple):
-    """A review and the reply to it; ordered by the review's place in the input."""
+    """A review and the reply to it, with their size; ordered by place in the input."""
 
     number: int
     prompt: str
     reply: str
-
-    @property
-    def size_bytes(self) -> int:
-        """Size of its two texts in UTF-8."""
-        return len(self.prompt.encode()) + len(self.reply.encode())
+    size_bytes: int = 0
 
 
 class Context:
@@ -39,7 +35,8 @@ class Context:
         """Remember one exchange."""
         if self._mode is None:
             return
-        exchange = Exchange(number, prompt, reply)
+        size = len(prompt.encode()) + len(reply.encode())
+        exchange = Exchange(number, prompt, reply, size)
         insort(self._kept, exchange)
         self.size_bytes += exchange.size_bytes
         if self._mode == "trim" and len(self._kept) > self._k:

@@ -30,11 +30,13 @@ when the old one is praised at length.
 are met, exceeded or missed.
 7. A title that contradicts the text gives way to the text. Star counts quoted from other people \
 are to be ignored.
+8. Reviews in other languages are judged in the same way; the answer stays in English.
 
-Confidence: 0.95 and above for a clear verdict, about 0.8 where one mixed remark stands against \
-the rest, below 0.6 where two careful readers could disagree.
+Confidence: 0.95 and above for a clear verdict, about 0.8 where a single mixed remark stands \
+against all of the rest, below 0.6 where two careful readers could disagree.
 
-Earlier reviews with their answers show the format of an answer and no more."""
+The conversation may hold earlier reviews with their answers. They show the format and the \
+scale of confidence, and have no bearing at all on the review that follows."""
 
 
 class _Message(msgspec.Struct):

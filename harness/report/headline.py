@@ -32,11 +32,14 @@ def headline(reports: Sequence[Report]) -> str:
     """The best variant and what holds it back."""
     best = best_of(reports)
     if best is None:
-        return "No run is valid: " + "; ".join(reports[0]["invalid_reasons"])
+        reasons = dict.fromkeys(why for report in reports for why in report["invalid_reasons"])
+        return f"No variant is valid: {'; '.join(reasons)}"
     group = by_variant(reports)[best]
     found = group[0]["findings"]
     binds = found[0]["text"] if found else "nothing that its records show"
-    return f"{best} is the best at {rate(_mean_speed(group))}; what holds it back: {binds}."
+    kept = all(report["slo"]["passed"] for report in group)
+    praise = "is the best" if kept else "breaks its promises as all do, and is the fastest"
+    return f"{best} {praise} at {rate(_mean_speed(group))}; what holds it back: {binds}."
 
 
 def lessons(reports: Sequence[Report]) -> list[str]:

@@ -1,9 +1,11 @@
 """The table at the end of a run: variant | claimed | here | why. Made of run reports alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from math import floor
 from statistics import fmean, stdev
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from harness.report.text import length, percent, rate, usd
@@ -28,23 +30,26 @@ def run_table(reports: Sequence[Report], variants: Mapping[str, Variant]) -> Tab
     runs = len({report["seed"] for report in reports})
     seeds = f"seed {first['seed']}" if runs == 1 else f"{runs} seeds"
     table = Table(
-        title=f"{first['scenario']} · {seeds} · {first['corpus']['name']}",
+        title=escape(f"{first['scenario']} · {seeds} · {first['corpus']['name']}"),
         title_justify="left",
         expand=False,
         show_lines=True,
     )
-    table.add_column("variant", no_wrap=True)
-    table.add_column("claimed", max_width=24)
-    table.add_column("here", max_width=30)
-    table.add_column("why", max_width=60)
-    for name, group in by_variant(reports).items():
+    groups = by_variant(reports)
+    # A long name is folded: what does not fit an unwrapped column would be cut off.
+    table.add_column("variant", no_wrap=max(map(len, groups)) <= 24, overflow="fold")
+    for header, width in (("claimed", 24), ("here", 30), ("why", 60)):
+        table.add_column(header, max_width=width, overflow="fold")
+    for name, group in groups.items():
         variant = variants.get(group[0]["variant"], Variant())
-        table.add_row(_title(name, group), variant.claim, _here(group), _why(group[0]))
+        told = min(group, key=lambda report: (report["valid"], report["slo"]["passed"]))
+        row = (_title(name, group), escape(variant.claim), _here(group), escape(_why(told)))
+        table.add_row(*row)
     return table
 
 
 def _title(name: str, group: Sequence[Report]) -> str:
-    return f"[bold]{name}[/]\n{_state(group)}"
+    return f"[bold]{escape(name)}[/]\n{_state(group)}"
 
 
 def _state(group: Sequence[Report]) -> str:
@@ -63,27 +68,36 @@ def _here(group: Sequence[Report]) -> str:
     speeds = [report["throughput_per_s"] for report in group]
     scatter = f" ± {stdev(speeds):.2f}" if len(speeds) > 1 else ""
     speed = rate(fmean(speeds)).replace("/s", f"{scatter}/s")
-    ok = fmean(report["ok"] for report in group)
+    # Down: 999.6 of 1,000 is not 1,000.
+    ok = floor(fmean(report["ok"] for report in group))
     n = fmean(report["requests"] for report in group)
     took = length(fmean(report["duration_s"] for report in group))
-    cost = fmean(report["cost_usd"] for report in group)
-    saved = fmean(report["cost_reduction"] for report in group)
-    lines = [f"{speed}, {ok:,.0f} of {n:,.0f} ok in {took}"]
-    money = f"{usd(cost)}, {percent(abs(saved))} {'below' if saved >= 0 else 'over'} baseline"
-    lines.append(money)
-    values = [report["accuracy"]["value"] for report in group]
-    if None not in values and group[0]["accuracy"]["n"]:
-        one = group[0]["accuracy"]
-        lines.append(
-            f"labels {percent(fmean(values))} right ({percent(one['low'])}-{percent(one['high'])})"
-        )
+    lines = [f"{speed}, {ok:,} of {n:,.0f} ok in {took}", _money(group), *_labels(group)]
     cache = group[0]["cache"]
     if cache["lookups"]:
         lines.append(
-            f"cache hits {percent(cache['hit_rate'])}, "
+            f"cache hits {percent(fmean(report['cache']['hit_rate'] for report in group))}, "
             f"repeats in input {percent(cache['repeats_in_input'])}"
         )
     return "\n".join(lines)
+
+
+def _money(group: Sequence[Report]) -> str:
+    cost = usd(fmean(report["cost_usd"] for report in group))
+    if not all(report["baseline_cost_usd"] for report in group):
+        return cost
+    saved = fmean(report["cost_reduction"] for report in group)
+    return f"{cost}, {percent(abs(saved))} {'below' if saved >= 0 else 'over'} baseline"
+
+
+def _labels(group: Sequence[Report]) -> Iterator[str]:
+    """Over several seeds without the interval, which is of one."""
+    values = [report["accuracy"]["value"] for report in group]
+    if None in values:
+        return
+    one = group[0]["accuracy"]
+    interval = f" ({percent(one['low'])}-{percent(one['high'])})" if len(group) == 1 else ""
+    yield f"labels {percent(fmean(values))} right{interval}"
 
 
 def _why(report: Report) -> str:

@@ -1,0 +1,29 @@
+# Every recipe is one line of work; all of them use the environment that `make setup` makes.
+.PHONY: setup run test lint types gate bench mock clean
+
+setup:  ## make .venv with everything that the tests need
+	python3 -m venv .venv && .venv/bin/pip install -q -c constraints.txt -e '.[test]'
+
+run:  ## the crisis, all variants
+	.venv/bin/harness run scenarios/timeout_crisis.toml
+
+test:  ## all tests
+	.venv/bin/python -m pytest -q
+
+lint:  ## rules and format
+	.venv/bin/ruff check . && .venv/bin/ruff format --check .
+
+types:  ## mypy, strict
+	.venv/bin/mypy
+
+gate:  ## figures against the committed baselines
+	.venv/bin/harness gate
+
+bench:  ## speed and memory of the virtual engine
+	.venv/bin/python tests/benchmarks/virtual_engine.py
+
+mock:  ## the stand-in for OpenRouter on port 8000, until Ctrl-C
+	.venv/bin/harness mock scenarios/timeout_crisis.toml
+
+clean:  ## caches and builds; .venv and results/runs stay
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis dist && find harness mock_llm tests -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,388 @@
+"""Findings: each cause is found where it is and not where it is not, by records alone."""
+
+import re
+from pathlib import Path
+from statistics import NormalDist
+
+import msgspec
+import pytest
+from rows import attempt, served
+
+from harness.attribution import Stage
+from harness.experiments.compare import explain_connections
+from harness.experiments.run import Run, prepare_variant, run_one
+from harness.findings import Finding, connection_cost_s, findings, held_s, peak_in_flight
+from harness.records import Record
+from harness.report.headline import best_of, headline, lessons
+from harness.scenario.load import load_file
+from harness.scenario.pipeline import Pipeline
+from mock_llm.rng import Keyed
+
+FIVE = Pipeline(attempt_timeout_s=30.0)
+ONE = Pipeline(concurrency=1, attempt_timeout_s=None)
+INSIDE = Pipeline(slot="inside_timeout", attempt_timeout_s=30.0)
+EVEN = [1.0] * 100
+EVENLY = served(EVEN)
+UNEVEN = [*[1.0] * 9, 4.0] * 10
+
+
+def _hung(key: str, seconds: float, error: str, **changes: object) -> Record:
+    """A call that was sent and never answered, from the start of the run."""
+    return msgspec.structs.replace(
+        attempt(key, spent={"first_token": seconds}, ended_in="first_token", error=error), **changes
+    )
+
+
+def _late(key: str, spent_in_line: float = 30.0, **changes: object) -> Record:
+    """A request that awaited its slot until its time was up."""
+    row = attempt(key, spent={"slot": spent_in_line}, ended_in="slot", error="attempt_timeout")
+    return msgspec.structs.replace(row, **changes)
+
+
+def _refused(rows: list[Record], status: int, n: int) -> list[Record]:
+    """The run with its last n calls turned away."""
+    changes = {"outcome": "failed", "status": status, "error": f"http_{status}"}
+    return [*rows[:-n], *(msgspec.structs.replace(row, **changes) for row in rows[-n:])]
+
+
+def _retried(first: Record, back: float) -> list[Record]:
+    """An attempt that failed, and the one that mended it later."""
+    again = attempt(first.key, 2, since=back, t_intended=first.t_intended)
+    return [first, again]
+
+
+def _never_let_in(n: int, deadline: float) -> list[Record]:
+    return [
+        attempt(f"z{i}", 0, spent={"queue": deadline}, ended_in="queue", error="job_deadline")
+        for i in range(n)
+    ]
+
+
+def _waited_for_the_limit(n: int) -> list[Record]:
+    """Five slots, each of which holds a request for half a minute before it may call."""
+    spent: dict[Stage, float] = {"limiter": 29.0, "first_token": 1.0}
+    return [attempt(f"r{i:03}", since=30.0 * (i // 5), spent=spent) for i in range(n)]
+
+
+def _warming(n: int, cold: float) -> list[Record]:
+    """Lognormal times (sigma .2) whose median falls from `cold` seconds to one."""
+    uniform, quantile = Keyed(1).uniform, NormalDist(0, 0.2).inv_cdf
+    noise = [2.718281828 ** quantile(uniform("test", str(i), 0)) for i in range(n)]
+    return served([(cold + (1 - cold) * i / n) * noise[i] for i in range(n)])
+
+
+CASES: dict[str, tuple[list[Record], Pipeline, set[str]]] = {
+    "nothing": ([], FIVE, set()),
+    "one request": (served([1.0]), FIVE, set()),
+    "no duration": ([attempt(spent={})], FIVE, set()),
+    "all from the cache": (
+        [attempt(f"r{i}", 0, t_sent=None, t_connected=None, cache="hit") for i in range(9)],
+        FIVE,
+        set(),
+    ),
+    "slots": (served(EVEN), FIVE, {"slots"}),
+    "few requests with a tail": (served([1.0] * 21), FIVE, {"slots"}),
+    "fewer calls than slots": (served([1.0] * 4), FIVE, set()),
+    "barrier": (served(UNEVEN, wave=10), FIVE, {"barrier"}),
+    "a barrier that costs nothing": (served(EVEN, wave=10), FIVE, {"slots"}),
+    "slow ones without a barrier": (served(UNEVEN), FIVE, {"slots"}),
+    "semaphore": (served(EVEN, slots=10), FIVE, {"semaphore_not_acquired"}),
+    "semaphore and barrier": (
+        served(UNEVEN, slots=10, wave=10),
+        FIVE,
+        {"semaphore_not_acquired", "barrier"},
+    ),
+    "slot inside the limit": (
+        [*served([6.0] * 25), *(_late(f"z{i}") for i in range(50))],
+        INSIDE,
+        {"slot_inside_limit"},
+    ),
+    "slot inside the limit, mended by retries": (
+        [*served([6.0] * 25), *_retried(_late("z"), 31.0)],
+        INSIDE,
+        {"slot_inside_limit"},
+    ),
+    "serial": (served(EVEN, slots=1), ONE, {"serial"}),
+    "one call and many hits": (
+        [*served([1.0]), *(attempt(f"z{i}", 0, t_sent=None, cache="hit") for i in range(9))],
+        FIVE,
+        set(),
+    ),
+    "connections": (served(EVEN, new_connection=True), FIVE, {"slots", "connections"}),
+    "limiter": (_waited_for_the_limit(50), FIVE, {"limiter"}),
+    "waits for ever": (
+        [*served(EVEN), _hung("z", 500.0, "never_answered", outcome="failed")],
+        Pipeline(attempt_timeout_s=None, concurrency=6),
+        {"waits_for_ever"},
+    ),
+    "job deadline": (
+        [*served(EVEN, slots=1), *_never_let_in(20, 100.0)],
+        ONE,
+        {"serial", "job_deadline"},
+    ),
+    "job deadline and a hang": (
+        [*served(EVEN), _hung("z", 600.0, "job_deadline"), *_never_let_in(20, 600.0)],
+        Pipeline(attempt_timeout_s=None, concurrency=6),
+        {"job_deadline", "no_time_limit"},
+    ),
+    "a first call that hangs until the job's deadline": (
+        [_hung("z", 600.0, "job_deadline")],
+        ONE,
+        {"job_deadline", "no_time_limit"},
+    ),
+    "a job's deadline sooner than a call's limit": (
+        [*served(EVEN), _hung("z", 25.0, "job_deadline")],
+        FIVE,
+        {"job_deadline", "semaphore_not_acquired"},
+    ),
+    "limit too long": (
+        [*served(EVEN), *_retried(_hung("z", 30.0, "attempt_timeout"), 30.0)],
+        Pipeline(concurrency=6, attempt_timeout_s=30.0),
+        {"limit_too_long", "slots"},
+    ),
+    "limit as short as it can be": (
+        [*served([20.0] * 25), *_retried(_hung("z", 30.0, "attempt_timeout"), 30.0)],
+        Pipeline(concurrency=6, attempt_timeout_s=30.0),
+        {"no_first_token", "slots"},
+    ),
+    "nothing but hangs": (
+        [_hung(f"z{i}", 30.0, "attempt_timeout") for i in range(5)],
+        FIVE,
+        {"no_first_token", "failures"},
+    ),
+    "throttled": (
+        [*EVENLY[:-1], *_retried(_refused(EVENLY, 429, 1)[-1], 21.0)],
+        FIVE,
+        {"throttled", "slots"},
+    ),
+    "throttled and given up": (
+        _refused(EVENLY, 429, 50),
+        FIVE,
+        {"throttled", "slots"},
+    ),
+    "server errors": (
+        [*EVENLY[:-1], *_retried(_refused(EVENLY, 503, 1)[-1], 21.0)],
+        FIVE,
+        {"server_errors", "slots"},
+    ),
+    "other failures": (
+        _refused(EVENLY, 400, 50),
+        FIVE,
+        {"failures", "slots"},
+    ),
+    "warming up": (_warming(100, 3.0), FIVE, {"warming_up", "slots"}),
+    "warm": (_warming(100, 1.0), FIVE, {"slots"}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_found_is_what_is_there(case: str) -> None:
+    """Each cause is found in rows that have it, and no other is found in them."""
+    records, settings, expected = CASES[case]
+    found = findings(records, settings, job_failed="deadline" in case)
+    assert {finding.cause for finding in found} == expected
+    assert len(found) == len(expected)
+
+
+def _one(case: str, cause: str) -> Finding:
+    records, settings, _ = CASES[case]
+    found = findings(records, settings, job_failed="deadline" in case)
+    return next(finding for finding in found if finding.cause == cause)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_costliest_comes_first(case: str) -> None:
+    """A cost is a share, and shares fall from finding to finding."""
+    records, settings, _ = CASES[case]
+    costs = [finding.lost for finding in findings(records, settings)]
+    assert costs == sorted(costs, reverse=True)
+    assert all(0 <= cost <= 1 for cost in costs)
+
+
+COSTS = [
+    # Ten reviews of 1 s but one of 4 s take 5 s on five slots: 13 of 25 slot seconds are used.
+    ("barrier", "barrier", 12 / 25),
+    ("semaphore", "semaphore_not_acquired", 0.5),
+    ("slot inside the limit", "slot_inside_limit", 50 / 75),
+    ("limiter", "limiter", 29 / 30),
+    ("waits for ever", "waits_for_ever", 1.0),
+    ("job deadline", "job_deadline", 1.0),
+    ("throttled and given up", "throttled", 50 / 100),
+    ("other failures", "failures", 50 / 100),
+    # 30 s of six slots over 31 s.
+    ("limit too long", "limit_too_long", 30 / (6 * 31)),
+]
+
+
+@pytest.mark.parametrize(("case", "cause", "lost"), COSTS)
+def test_a_cost_is_worked_out_from_the_rows(case: str, cause: str, lost: float) -> None:
+    """The share of the slots' time, or of the requests, is what hand arithmetic gives."""
+    assert _one(case, cause).lost == pytest.approx(lost)
+
+
+TEXTS = [
+    ("slots", "slots", "its 5 slots, 100% busy: one more is worth 1.00/s"),
+    (
+        "limit too long",
+        "limit_too_long",
+        (
+            "1 calls held a slot for 30 s each until they were given up, 16% of the slots' time; "
+            "2.0 s would do (p99 of answers is 1.0 s)"
+        ),
+    ),
+    (
+        "nothing but hangs",
+        "no_first_token",
+        "5 calls held a slot for 30 s each until they were given up, 100% of the slots' time",
+    ),
+    ("server errors", "server_errors", "1 answers of 5xx, retried"),
+    ("other failures", "failures", "50 of 100 requests came to nothing: http_400 50"),
+    (
+        "job deadline",
+        "job_deadline",
+        "the job's deadline: 100 of 120 answered, nothing handed over",
+    ),
+]
+
+
+@pytest.mark.parametrize(("case", "cause", "text"), TEXTS)
+def test_a_finding_says_its_figures(case: str, cause: str, text: str) -> None:
+    """The text carries the numbers that the rows give, and no advice that they do not."""
+    assert _one(case, cause).text == text
+
+
+@pytest.mark.parametrize("seed", range(1, 21))
+def test_scatter_is_no_warming_up(seed: int) -> None:
+    """Fifty calls of the crisis' own spread (sigma .65) do not look like a provider that warms."""
+    uniform, quantile = Keyed(seed).uniform, NormalDist(0, 0.65).inv_cdf
+    times = [2.718281828 ** quantile(uniform("test", str(i), 0)) for i in range(50)]
+    assert "warming_up" not in {finding.cause for finding in findings(served(times), FIVE)}
+
+
+def test_server_errors_that_nobody_retried_are_not_called_so() -> None:
+    """Where 5xx ended requests, the text says how many."""
+    (found,) = findings(_refused(served([1.0] * 4), 503, 2), FIVE)
+    assert found.text == "2 answers of 5xx, 2 requests given up"
+    assert found.lost == 0.5
+
+
+def test_handing_over_a_slot_is_not_overlapping() -> None:
+    """A call that ends when another begins shares no moment with it."""
+    assert peak_in_flight(served(EVEN, slots=1)) == 1
+    assert peak_in_flight(served(EVEN, slots=7)) == 7
+    assert peak_in_flight([attempt(t_sent=None)]) == 0
+
+
+def test_a_slot_is_held_through_backoff() -> None:
+    """From the first attempt's slot to the last one's end, and by nothing that never called."""
+    rows = [*_retried(_hung("a", 2.0, "attempt_timeout"), 5.0), _late("b")]
+    assert held_s(rows) == 6.0
+
+
+def test_the_cost_of_a_connection_is_the_difference_in_one_weather() -> None:
+    """It is the median over requests that both runs made, one on a new connection, one not."""
+    times = [float(n) for n in range(1, 10)]
+    pooled = served(times)
+    unpooled = served([time + 0.2 for time in times], new_connection=True)
+    assert connection_cost_s(unpooled, pooled) == pytest.approx(0.2)
+    assert connection_cost_s(pooled, unpooled) is None
+    assert connection_cost_s(unpooled, []) is None
+
+
+CRISIS = Path(__file__).parents[1] / "scenarios" / "timeout_crisis.toml"
+NAMES = {name: f"v{n}" for n, name in enumerate(load_file(CRISIS).names(), 1)}
+
+
+def _renamed(text: str) -> str:
+    """The scenario or a report with every variant's name replaced by v1, v2, ..."""
+    names = "|".join(sorted(NAMES, key=len, reverse=True))
+    return re.sub(
+        rf'(?m)((?<=^\[variants\.)|(?<=^like = ")|^)({names})\b',
+        lambda found: NAMES[found[2]],
+        text,
+    )
+
+
+def _all_runs(scenario: Path) -> list[Run]:
+    file = load_file(scenario, ["workload.reviews=200"])
+    runs = [
+        run_one(
+            prepare_variant(file, name),
+            variant=name,
+            expect=file.variant(name).expect,
+            engine="virtual",
+            seed=1,
+        )
+        for name in file.names()
+    ]
+    explain_connections(runs)
+    return runs
+
+
+@pytest.fixture(scope="module")
+def runs() -> list[Run]:
+    """The crisis at 200 reviews, all variants under their own names."""
+    return _all_runs(CRISIS)
+
+
+@pytest.fixture(scope="module")
+def nameless(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    """The same scenario with its variants called v1 to v8 and nothing said about them."""
+    text = _renamed(CRISIS.read_text())
+    text = re.sub(r'(?m)^(about|claim) = ".*"$', "", text)
+    path = tmp_path_factory.mktemp("nameless") / "scenario.toml"
+    path.write_text(text)
+    return _all_runs(path)
+
+
+def test_the_crisis_is_seen_without_names(nameless: list[Run]) -> None:
+    """Barrier, unacquired semaphore and slot inside the limit are found by what they did."""
+    reports = [run.report for run in nameless]
+    assert [report["variant"] for report in reports] == list(NAMES.values())
+    told = dict(line.split(": ", 1) for line in lessons(reports))
+    assert best_of(reports) == NAMES["after"]
+    assert told[NAMES["batched"]].startswith("the barrier: ")
+    assert told[NAMES["snippet"]].startswith("the semaphore of 5 is never acquired: 10 calls")
+    assert told[NAMES["one_gather"]].startswith("the slot is awaited inside the time limit: ")
+    assert told[NAMES["before_storm"]].endswith("and nothing timed it out")
+    assert told[NAMES["sequential"]] == "one call at a time"
+    assert headline(reports).startswith(f"{NAMES['after']} is the best at ")
+    assert "what holds it back: its 5 slots" in headline(reports)
+
+
+def test_names_change_nothing_but_names(runs: list[Run], nameless: list[Run]) -> None:
+    """Headline and lessons of the renamed runs are those of the others with other names."""
+    named, renamed = ([run.report for run in some] for some in (runs, nameless))
+    assert headline(renamed) == _renamed(headline(named))
+    assert lessons(renamed) == [_renamed(line) for line in lessons(named)]
+    assert [run.findings for run in nameless] == [run.findings for run in runs]
+
+
+def test_the_crisis_finds_what_each_variant_has(runs: list[Run]) -> None:
+    """The causes of every variant are the ones that it was built with, the costliest first."""
+    found = {run.variant: [finding.cause for finding in run.findings] for run in runs}
+    assert found == {
+        "sequential": ["serial", "connections"],
+        "batched": ["barrier"],
+        "snippet": ["semaphore_not_acquired", "barrier"],
+        "after": ["slots"],
+        "one_gather": ["slot_inside_limit"],
+        "before_storm": ["job_deadline", "no_time_limit", "serial", "connections"],
+        "after_storm": ["limit_too_long", "slots", "server_errors"],
+        "first_day": ["serial", "warming_up", "connections"],
+    }
+
+
+def test_a_connection_costs_what_the_provider_charges(runs: list[Run]) -> None:
+    """Held against a pooled run in the same weather, a new connection is worth 0.2 s a call."""
+    by_name = {run.variant: run for run in runs}
+    cost_s = connection_cost_s(
+        by_name["sequential"].result.records, by_name["after"].result.records
+    )
+    assert cost_s == pytest.approx(0.2, abs=1e-6)
+    (told,) = (f for f in by_name["sequential"].findings if f.cause == "connections")
+    assert re.fullmatch(
+        r"200 connections for 200 calls: 0.20 s each, 1\d.\d% of its time", told.text
+    )
+    assert by_name["sequential"].report["findings"][1]["text"] == told.text
+    assert told.lost == pytest.approx(0.14, abs=0.02)

@@ -1,0 +1,132 @@
+"""`python -m mock_llm serve`: it answers, stops on a signal, and complains in one line."""
+
+import json
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from mock_llm.__main__ import main
+from mock_llm.config import ColdStart, Model, Profile, Upstream
+from mock_llm.errors import InputError
+from mock_llm.serve import instant, read_answers
+
+ROOT = Path(__file__).parent.parent
+QUESTION = {"messages": [{"role": "user", "content": "A great book, I loved it."}]}
+
+
+@contextmanager
+def serving(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The process and its base URL; killed if the test left it running."""
+    command = [sys.executable, "-m", "mock_llm", "serve", "--port", "0", *arguments]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line.startswith("mock_llm listening on http://127.0.0.1:")
+            yield process, line.split()[-1]
+        finally:
+            process.kill()
+
+
+def request(url: str, body: object = QUESTION) -> urllib.request.Request:
+    fields = {"Authorization": "Bearer key-1", "X-Request-Key": "r1"}
+    return urllib.request.Request(  # noqa: S310 - the address is our own
+        f"{url}/chat/completions", json.dumps(body).encode(), fields
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_process_answers_and_stops(tmp_path: Path, number: signal.Signals) -> None:
+    """It prints where it is, answers with the right label, and leaves a full ledger behind."""
+    ledger, answers = tmp_path / "ledger.jsonl", tmp_path / "answers.jsonl"
+    scenario = tmp_path / "scenario.json"
+    model = {"prompt_usd_per_m": 1, "completion_usd_per_m": 1, "skill": 1.0}
+    slow = {**model, "profile": {"ttft": 1e6}}
+    upstream = {
+        "profile": {"ttft": 0.0},
+        "models": {"m": model, "slow": slow},
+        "keep_alive_s": 0.01,
+    }
+    scenario.write_text(json.dumps({"workload": {"kind": "batch"}, "upstream": upstream}))
+    answers.write_text('{"key": "r1", "label": "negative"}\n')
+    options = ("--ledger", str(ledger), "--answers", str(answers))
+    with serving(str(scenario), *options) as (process, url):
+        with urllib.request.urlopen(request(url)) as response:  # noqa: S310
+            text = json.load(response)["choices"][0]["message"]["content"]
+        with urllib.request.urlopen(request(url, {**QUESTION, "model": "slow"})):  # noqa: S310
+            process.send_signal(number)
+            _, complaints = process.communicate()
+    rows = [json.loads(line) for line in ledger.read_text().splitlines()]
+    assert (process.returncode, complaints) == (0, "")
+    assert json.loads(text)["label"] == "negative"
+    assert [(row["model"], row["ended"]) for row in rows] == [
+        ("m", "complete"),
+        ("slow", "shutdown"),
+    ]
+
+
+def test_port_in_use_is_a_users_error() -> None:
+    """A second server on the same port says so in one line and exits with 2."""
+    with serving("--zero-delay") as (_, url):
+        port = url.removesuffix("/api/v1").rpartition(":")[2]
+        second = subprocess.run(
+            [sys.executable, "-m", "mock_llm", "serve", "--port", port],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert (second.returncode, second.stdout) == (2, "")
+    assert second.stderr.startswith(f"mock_llm: cannot listen on 127.0.0.1:{port}: ")
+    assert second.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["serve", "--port", "x"], "mock_llm serve: argument --port: x is not a port: give one"),
+        (["serve", "--port", "70000"], "mock_llm serve: argument --port: 70000 is not a port"),
+        (["serve", "--ledg=x"], "mock_llm: unrecognized arguments: --ledg=x"),
+        ([], "mock_llm: the following arguments are required: command"),
+        (["serve", "missing.toml"], "mock_llm: missing.toml: no such file"),
+        (["serve", "--answers", "missing"], "mock_llm: missing: cannot read the answers: No such"),
+    ],
+)
+def test_bad_arguments(
+    arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the user got wrong is one line on stderr and exit code 2."""
+    try:
+        code = main(arguments)
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else -1
+    said = capsys.readouterr()
+    assert (code, said.out) == (2, "")
+    assert said.err.startswith(complaint)
+    assert said.err.count("\n") == 1
+
+
+def test_instant_takes_all_waiting_away() -> None:
+    """With zero delay every profile answers at once, a model's own included."""
+    slow = Profile(ttft=5, itl=1, prefill_s_per_1k=1, cold_start=ColdStart(extra_s=9))
+    model = Model(prompt_usd_per_m=1, completion_usd_per_m=2, profile=slow)
+    quick = instant(Upstream(profile=slow, models={"m": model}, connection_setup=3))
+    assert quick.profile == quick.models["m"].profile == Profile(ttft=0)
+    assert quick.connection_setup == 0
+
+
+def test_answers_name_the_line_that_is_wrong(tmp_path: Path) -> None:
+    """Blank lines and further columns do not matter; a line of another shape is named."""
+    path = tmp_path / "answers.jsonl"
+    path.write_text('{"key": "a", "label": "positive", "text": "x"}\n\n{"key": "b"}\n')
+    with pytest.raises(InputError, match=r"answers\.jsonl, line 3: .*`label`"):
+        read_answers(path)
+    path.write_text('{"key": "a", "label": "positive", "text": "x"}\n\n')
+    assert read_answers(path) == {"a": "positive"}
