@@ -61,18 +61,6 @@ def held_s(records: Sequence[Record]) -> float:
     return sum(last[key] - first[key] for key in first)
 
 
-def limiter_s(records: Sequence[Record], settings: Pipeline) -> float:
-    """Seconds that slots waited for the per-user limit; 0 where it is awaited without a slot."""
-    if settings.slot != "before_timeout":
-        return 0.0
-    waits = {
-        row.key: row.t_limited - row.t_admitted
-        for row in records
-        if row.attempt <= 1 and row.t_limited is not None and row.t_admitted is not None
-    }
-    return sum(waits.values())
-
-
 def late_for_a_slot(tally: Tally) -> int:
     """Requests that lost an attempt, or everything, to awaiting the slot inside the limit."""
     return sum(
@@ -122,38 +110,49 @@ def _structure(records: Sequence[Record], settings: Pipeline, tally: Tally) -> I
             text=f"the semaphore of {settings.concurrency} is never acquired: "
             f"{peak} calls in flight at once",
         )
-    # Against the slots that were meant: ten calls in flight on five slots are not half idle.
-    slots = min(peak, settings.concurrency)
-    limited = min(1.0, limiter_s(records, settings) / (slots * length))
-    idle = max(0.0, 1 - limited - held_s(records) / (slots * length))
-    if limited > 0.02:
-        yield Finding(
-            cause="limiter",
-            lost=limited,
-            text=f"the limit per user: {limited:.0%} of the slots' time is spent waiting for it",
-        )
-    waves = len({rows[0].t_queued for rows in tally.requests})
+    waits = list(_waits(records, settings, tally))
+    yield from waits
+    causes = {finding.cause for finding in waits}
     sent = sum(row.t_sent is not None for row in records)
-    if waves > 1 and idle > 0.02:
-        yield Finding(
-            cause="barrier",
-            lost=idle,
-            text=f"the barrier: {idle:.0%} of the slots' time is spent waiting for the slowest of "
-            "each batch",
-        )
-    elif peak == 1 and sent > 1:
+    busy = min(1.0, held_s(records) / (peak * length))
+    if peak == 1 and sent > 1 and "barrier" not in causes:
         yield Finding(cause="serial", lost=0.5, text="one call at a time")
-    elif limited <= 0.02 and idle < 0.5 and sent > peak == settings.concurrency and not late:
+    elif sent > peak == settings.concurrency and busy > 0.5 and not causes and not late:
         worth = tally.answered / length / peak
-        yield Finding(
-            cause="slots",
-            lost=0.0,
-            text=f"its {peak} slots, {1 - idle:.0%} busy: one more is worth {worth:.2f}/s",
-        )
+        text = f"its {peak} slots, {busy:.0%} busy: one more is worth {worth:.2f}/s"
+        yield Finding(cause="slots", lost=0.0, text=text)
     opened = sum(row.new_connection for row in records)
     if opened > 2 * peak and opened > 0.5 * sent:
         yield Finding(
             cause="connections", lost=0.01, text=f"{opened:,} connections for {sent:,} calls"
+        )
+
+
+def _waits(records: Sequence[Record], settings: Pipeline, tally: Tally) -> Iterator[Finding]:
+    """What slots waited for instead of serving."""
+    # Of the slots that were meant: ten calls in flight on five slots are not half idle.
+    slot_s = min(peak_in_flight(records), settings.concurrency) * duration_s(records)
+    n, spent = len(tally.requests), time_s(tally.requests)
+    # A worker awaits the per-user limit in its slot; in the published mistakes without one.
+    in_slot = settings.slot == "before_timeout"
+    since_admission = n * sum(spent[stage] for stage in STAGES[1:])
+    limited = min(1.0, n * spent["limiter"] / (slot_s if in_slot else since_admission))
+    if limited > 0.02:
+        yield Finding(
+            cause="limiter",
+            lost=limited,
+            text=f"the limit per user: {limited:.0%} of the {'slots' if in_slot else 'requests'}' "
+            "time is spent waiting for it",
+        )
+    idle = max(0.0, 1 - held_s(records) / slot_s - (limited if in_slot else 0.0))
+    # Slots are idle for other causes too, and what ended early may have left its slot to others.
+    barred = min(idle, n * spent["barrier"] / slot_s)
+    if barred > 0.02:
+        yield Finding(
+            cause="barrier",
+            lost=barred,
+            text=f"the barrier: {barred:.0%} of the slots' time is spent waiting for the slowest "
+            "of each batch",
         )
 
 

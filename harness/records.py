@@ -34,7 +34,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         t_limited: let through by the per-user limit.
         t_slot: has its slot.
         t_connected: has a connection.
-        t_sent: request written.
+        t_sent: the request goes out: at once when there is a connection for it.
         t_headers: status line and headers read.
         t_first_token: first byte of an answer that is not a keep-alive.
         t_last_token: last byte of the answer.

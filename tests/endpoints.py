@@ -41,7 +41,7 @@ ANSWER = Answer(
 def completion(content: str | None = TEXT, finish: str | None = "stop", **more: Any) -> bytes:
     """A non-stream body in OpenRouter's shape."""
     choice = {"index": 0, "finish_reason": finish, "message": {"content": content}}
-    return json.dumps({"choices": [choice], "usage": USAGE, **more}).encode()
+    return json.dumps({"choices": [choice], "usage": USAGE} | more).encode()
 
 
 def event(content: str = "", finish: str | None = None, **more: Any) -> bytes:
@@ -108,10 +108,14 @@ class Endpoint(web.Server):
         self._lost = asyncio.Event()
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        """Note a client."""
         super().connection_made(handler, transport)
         self.clients.add(handler)
 
-    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+    def connection_lost(
+        self, handler: web.RequestHandler, exc: BaseException | None = None
+    ) -> None:
+        """Forget a client."""
         super().connection_lost(handler, exc)
         self.clients.discard(handler)
         self._lost.set()
@@ -184,4 +188,4 @@ def run(clock: Clock, main: Coroutine[Any, Any, T]) -> T:
     try:
         return run_virtual(main) if clock == "virtual" else asyncio.run(main)
     finally:
-        gc.collect()
+        gc.collect(1)

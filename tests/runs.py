@@ -1,6 +1,5 @@
 """Runs of the shipped scenario and of small ones: what the tests of engines and commands share."""
 
-import gzip
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,9 +43,3 @@ def flown(
 def outcomes(records: Sequence[Record]) -> dict[str, str]:
     """Request key -> its final outcome."""
     return {rows[0].key: rows[-1].outcome for rows in requests(records)}
-
-
-def text_of(path: Path) -> str:
-    """What a file holds, unpacked if need be."""
-    data = path.read_bytes()
-    return (gzip.decompress(data) if path.suffix == ".gz" else data).decode()

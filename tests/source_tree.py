@@ -119,3 +119,17 @@ def length(function: Function) -> int:
         return lines
     doc = function.body[0]
     return lines - ((doc.end_lineno or doc.lineno) - doc.lineno + 1)
+
+
+def code_lines(module: Module) -> int:
+    """Lines that hold code: neither blank, nor a comment, nor part of a docstring."""
+    tree = ast.parse(module.text)
+    told: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            told.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    lines = enumerate(module.text.splitlines(), 1)
+    return sum(
+        bool(line.strip()) and not line.lstrip().startswith("#") and number not in told
+        for number, line in lines
+    )

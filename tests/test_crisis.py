@@ -33,9 +33,9 @@ def batches_s(records: Sequence[Record]) -> list[float]:
     return [after - before for before, after in pairwise([0.0, *(ends[n] for n in sorted(ends))])]
 
 
-def told(variant: str, seed: int) -> Told:
+def told(variant: str, seed: int, *sets: str) -> Told:
     """One variant on one seed."""
-    run = flown(variant, seed=seed)
+    run = flown(variant, *sets, seed=seed)
     half = max(row.t_end for row in run.result.records if row.batch < 50)
     return Told(run.report, batches_s(run.result.records), half)
 
@@ -164,13 +164,21 @@ def test_barrier_costs_the_published_fix_a_third(crisis: dict[str, list[Told]]) 
     assert 0.28 <= share <= 0.36
 
 
-def test_storm_shows_what_the_time_limit_costs(crisis: dict[str, list[Told]]) -> None:
-    """Thirty seconds is found to be too long a limit on every seed, and it explains the loss."""
+def test_storm_finds_the_time_limit_too_long(crisis: dict[str, list[Told]]) -> None:
+    """The thirty seconds' share of the slots is named on every seed: a tenth on average."""
     shares = [lost(run)["limit_too_long"] for run in crisis["after_storm"]]
-    assert len(shares) == len(SEEDS)
-    pairs = zip(crisis["after"], crisis["after_storm"], strict=True)
-    slower = [1 - b.report["throughput_per_s"] / a.report["throughput_per_s"] for a, b in pairs]
-    assert fmean(shares) == pytest.approx(fmean(slower), abs=0.03)
+    assert fmean(shares) == pytest.approx(0.10, abs=0.03)
+    assert min(shares) > 0
+
+
+def test_shorter_limit_is_faster_in_the_storm(crisis: dict[str, list[Told]]) -> None:
+    """Ten seconds instead of thirty leave nobody unanswered, and win on every seed tried."""
+    seeds = SEEDS[:4]
+    short = [told("after_storm", seed, "pipeline.attempt_timeout_s=10") for seed in seeds]
+    assert figures(short, "ok") == [1000] * len(seeds)
+    speeds = figures(crisis["after_storm"], "throughput_per_s")[: len(seeds)]
+    gains = zip(speeds, figures(short, "throughput_per_s"), strict=True)
+    assert all(after > before for before, after in gains)
 
 
 def test_crisis_costs_what_the_design_says(crisis: dict[str, list[Told]]) -> None:

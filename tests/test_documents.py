@@ -194,7 +194,9 @@ def test_every_dependency_is_pinned() -> None:
     assert {re.split(r"[^\w.-]", one)[0].lower() for one in wanted} <= pinned
 
 
-@pytest.mark.parametrize("pattern", [MACHINE_PATH, REGISTRY, UNFINISHED])
+@pytest.mark.parametrize(
+    "pattern", [MACHINE_PATH, REGISTRY, UNFINISHED], ids=["path", "registry", "mark"]
+)
 def test_nothing_of_this_machine_or_unfinished(pattern: re.Pattern[str]) -> None:
     """No file names a path of one machine or a registry, or says that it is not done."""
     found = found_in_documents(pattern)

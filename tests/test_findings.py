@@ -64,6 +64,15 @@ def _waited_for_the_limit(n: int) -> list[Record]:
     return [attempt(f"r{i:03}", since=30.0 * (i // 5), spent=spent) for i in range(n)]
 
 
+def _limited(rows: list[Record], seconds: float) -> list[Record]:
+    """The run with so much of each request's time spent in the per-user limit."""
+    return [
+        msgspec.structs.replace(row, t_limited=at, t_slot=at, t_connected=at, t_sent=at)
+        for row in rows
+        for at in [(row.t_admitted or 0.0) + seconds]
+    ]
+
+
 def _warming(n: int, cold: float) -> list[Record]:
     """Lognormal times (sigma .2) whose median falls from `cold` seconds to one."""
     uniform, quantile = Keyed(1).uniform, NormalDist(0, 0.2).inv_cdf
@@ -109,6 +118,25 @@ CASES: dict[str, tuple[list[Record], Pipeline, set[str]]] = {
         set(),
     ),
     "connections": (served(EVEN, new_connection=True), FIVE, {"slots", "connections"}),
+    "limiter and barrier": (
+        _limited(served([*[2.0] * 9, 5.0] * 10, wave=10), 1.0),
+        FIVE,
+        {"limiter", "barrier"},
+    ),
+    "a first connection for each slot": (served([1.0] * 4, new_connection=True), FIVE, set()),
+    "a pool that is renewed now and then": (
+        [
+            *served(EVEN[:30], new_connection=True),
+            *(msgspec.structs.replace(row, key=f"z{row.key}") for row in EVENLY),
+        ],
+        Pipeline(concurrency=10),
+        {"slots"},
+    ),
+    "the limit awaited without a slot": (
+        _waited_for_the_limit(50),
+        Pipeline(slot="never"),
+        {"limiter"},
+    ),
     "limiter": (_waited_for_the_limit(50), FIVE, {"limiter"}),
     "waits for ever": (
         [*served(EVEN), _hung("z", 500.0, "never_answered", outcome="failed")],
@@ -171,6 +199,7 @@ CASES: dict[str, tuple[list[Record], Pipeline, set[str]]] = {
         {"failures", "slots"},
     ),
     "warming up": (_warming(100, 3.0), FIVE, {"warming_up", "slots"}),
+    "hardly warming": (_warming(1000, 1.3), FIVE, {"slots"}),
     "warm": (_warming(100, 1.0), FIVE, {"slots"}),
 }
 
@@ -205,6 +234,9 @@ COSTS = [
     ("semaphore", "semaphore_not_acquired", 0.5),
     ("slot inside the limit", "slot_inside_limit", 50 / 75),
     ("limiter", "limiter", 29 / 30),
+    # On five slots such a batch takes 7 s: of 35 slot seconds 10 go to the limit, 13 serve.
+    ("limiter and barrier", "limiter", 10 / 35),
+    ("limiter and barrier", "barrier", 12 / 35),
     ("waits for ever", "waits_for_ever", 1.0),
     ("job deadline", "job_deadline", 1.0),
     ("throttled and given up", "throttled", 50 / 100),
@@ -234,6 +266,11 @@ TEXTS = [
         "nothing but hangs",
         "no_first_token",
         "5 calls held a slot for 30 s each until they were given up, 100% of the slots' time",
+    ),
+    (
+        "the limit awaited without a slot",
+        "limiter",
+        "the limit per user: 97% of the requests' time is spent waiting for it",
     ),
     ("server errors", "server_errors", "1 answers of 5xx, retried"),
     ("other failures", "failures", "50 of 100 requests came to nothing: http_400 50"),

@@ -150,7 +150,11 @@ def test_a_run_that_only_failed_has_no_baseline() -> None:
 
 def test_duration_is_from_the_first_intended_start_to_the_last_end() -> None:
     """Not from the first row, nor to the last."""
-    rows = [attempt("b", since=5.0), attempt("a", since=2.0, spent={"first_token": 9.0})]
+    rows = [
+        attempt("b", since=5.0),
+        attempt("a", since=1.0, spent={"queue": 1.0, "first_token": 9.0}),
+        attempt("c", since=6.0),
+    ]
     assert duration_s(rows) == 9.0
     assert duration_s([]) == 0.0
 

@@ -104,6 +104,16 @@ def test_no_rows_make_an_empty_file(tmp_path: Path) -> None:
     assert read_jsonl(tmp_path / "records.jsonl") == []
 
 
+def test_a_reader_of_the_old_file_reads_it_to_its_end(tmp_path: Path) -> None:
+    """The new file takes the old one's place at once; nothing is written into the old one."""
+    path = tmp_path / "records.jsonl"
+    write_jsonl(ROWS[:1], path)
+    with path.open("rb") as reader:
+        write_jsonl(ROWS, path)
+        assert len(reader.read().splitlines()) == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["records.jsonl"]
+
+
 def test_a_writer_that_breaks_off_leaves_the_old_file(tmp_path: Path) -> None:
     """A reader sees the old file or the new one, and never the beginning of a new one."""
     path = tmp_path / "records.jsonl"

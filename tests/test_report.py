@@ -159,6 +159,9 @@ def cells(text: str) -> list[list[str]]:
     return rows[:-1]
 
 
+LONG = "a_variant_with_a_name_that_is_longer_than_any_table_of_eighty_columns_could_ever_have_shown"
+
+
 @pytest.mark.parametrize("width", [80, 100, 200])
 def test_the_table_loses_no_text(width: int) -> None:
     """Every run is there, the invalid ones too, with all that is said of it, at any width."""
@@ -167,7 +170,7 @@ def test_the_table_loses_no_text(width: int) -> None:
         report(GOOD, "slow", expect="fail", slo=MISSED),
         report(GOOD, "worse", slo=MISSED),
         report(GOOD, "stuck", **INVALID),
-        report(served([1.0, 1.0, 9.0] * 20, wave=10), "a variant of a very very very long name"),
+        report(served([1.0, 1.0, 9.0] * 20, wave=10), LONG),
         report(served([1.0] * 50, slots=10), "[x] wild [/]"),
         report([], "empty"),
     ]
@@ -180,7 +183,7 @@ def test_the_table_loses_no_text(width: int) -> None:
         "slowfails,asexpected",
         "worsefails",
         "stuckINVALID",
-        "avariantofaveryveryverylongnameholds",
+        f"{LONG}holds",
         "[x]wild[/]holds",
         "emptyholds",
     ]
@@ -299,6 +302,12 @@ def test_each_lesson_is_told_once_by_whom_it_cost_most() -> None:
     told = lessons(reports)
     assert [line.split(":")[0] for line in told] == ["barred", "serial"]
     assert told[0].startswith("barred: the barrier: ")
+
+
+def test_the_bests_own_trouble_is_no_lesson() -> None:
+    """The headline has told of it."""
+    assert lessons([report(BARRED)]) == []
+    assert "the barrier" in headline([report(BARRED)])
 
 
 def test_what_invalid_runs_teach_is_told() -> None:

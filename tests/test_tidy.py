@@ -10,14 +10,25 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
-from source_tree import CODE, Module, functions, length, module_of, modules, own_imports, uses
+from source_tree import (
+    CODE,
+    Module,
+    code_lines,
+    functions,
+    imports,
+    length,
+    module_of,
+    modules,
+    own_imports,
+    uses,
+)
 
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 60
 MEDIAN_FILE = 150
 MEDIAN_FUNCTION = 8
 P90_FUNCTION = 25
-LARGEST_PRODUCT = 10_000
+LARGEST_PRODUCT = 10_000  # lines of code: a docstring that says more shall cost nothing
 
 # From the bottom to the top: a layer imports from itself and from those before it.
 LAYERS = ("core", "pipeline", "engines", "report", "experiments", "cli")
@@ -28,7 +39,6 @@ ENTRY_POINTS = {"harness.cli.main": "[project.scripts]", "mock_llm.__main__": "p
 
 CLI = {"harness.cli": "the command line"}
 EDGE = CLI | {"mock_llm.__main__": "the mock's own command line"}
-PATCHES = {"harness.engines.virtual_patches": "puts a virtual or seeded one in its place"}
 BELONGS: dict[str, dict[str, str]] = {
     # Every third-party library, and names of which there is one right place: where, and why there.
     "msgspec": {"harness": "frozen structs", "mock_llm": "frozen structs"},
@@ -40,6 +50,7 @@ BELONGS: dict[str, dict[str, str]] = {
         "mock_llm.server": "the edge",
         "mock_llm.connection": "the edge",
     },
+    "aiohttp.resolver": {"harness.engines.virtual_patches": "keeps look-ups in the loop"},
     "yarl": {"harness.pipeline.client": "the type of aiohttp's addresses"},
     "multidict": {"mock_llm.server": "the type of aiohttp's headers"},
     "uvloop": {"mock_llm.serve": "the loop of a server on the wall clock"},
@@ -60,16 +71,16 @@ BELONGS: dict[str, dict[str, str]] = {
     "sys.stdout": EDGE | {"mock_llm.serve": "tells whoever started it that it listens"},
     "os.environ": CLI | {"harness.engines.live": "hands its environment on to the mock's process"},
     "os.getenv": CLI,
-    "time.time": PATCHES,
+    "time.time": {},
     "time.time_ns": {},
-    "time.sleep": PATCHES,
+    "time.sleep": {"harness.engines.virtual_guard": "what is no business of the loop's thread"},
     "time.monotonic": CLI,
     "time.perf_counter": {"harness.engines": "how long a run took: wall_s, never in a record"},
     "datetime.datetime.now": {},
     "datetime.datetime.utcnow": {},
     "datetime.datetime.today": {},
     "datetime.date.today": {},
-    "random": PATCHES,
+    "random": {"harness.engines.virtual_patches": "seeds it for the clients under test"},
     "random.Random": {"harness.corpus.synthetic": "each review's own, seeded by a keyed uniform"},
     "numpy.random": {},
     "secrets": {},
@@ -289,7 +300,7 @@ def test_code_is_small() -> None:
     assert statistics.median(files) <= MEDIAN_FILE
     assert statistics.median(sizes) <= MEDIAN_FUNCTION
     assert statistics.quantiles(sizes, n=10)[-1] <= P90_FUNCTION
-    assert sum(files) < LARGEST_PRODUCT
+    assert sum(map(code_lines, modules(*CODE))) < LARGEST_PRODUCT
 
 
 def test_no_module_is_dead() -> None:
@@ -300,7 +311,7 @@ def test_no_module_is_dead() -> None:
 def test_no_test_helper_is_dead() -> None:
     """Every file beside the tests is imported by one of them, or is a script."""
     found = modules("tests")
-    imported = {name for one in found for _, name in uses(one)}
+    imported = {name for one in found for _, _, name in imports(one)}
     idle = [
         str(one.path)
         for one in found

@@ -12,7 +12,7 @@ from mock_llm.serve import serve
 
 def mock(
     scenario: Annotated[Path | None, typer.Argument(help="Scenario file (TOML).")] = None,
-    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8000,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     seed: Annotated[int, typer.Option(help="Seed of the weather.")] = 1,
     ledger: Annotated[Path | None, typer.Option(help="Append every attempt there (JSONL).")] = None,

@@ -2,6 +2,8 @@
 
 import msgspec
 
+from harness.corpus.review import Label
+
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The part of a completion that the pipeline uses.
@@ -71,7 +73,7 @@ class Body(msgspec.Struct):
 
 
 class _Reply(msgspec.Struct):
-    label: str
+    label: Label
 
 
 _BODY = msgspec.json.Decoder(Body)
@@ -88,7 +90,7 @@ def decode(data: bytes) -> Body:
         raise BadAnswerError("empty_body")
     try:
         body = _BODY.decode(data)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BadAnswerError("not_json") from error
     if body.error is not None:
         code = body.error.code

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
+from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from harness.pipeline.answer import Answer, BadAnswerError, Usage, answer, decode, whole
@@ -134,6 +135,8 @@ class ChatClient:
             raise CallError(error.word, error.status or stamps.status) from error
         except aiohttp.ClientError as error:
             raise CallError(_word(error), stamps.status) from error
+        except HttpProcessingError as error:  # a line of a stream past aiohttp's buffer
+            raise CallError("line_too_long", stamps.status) from error
         except OSError as error:
             raise CallError("connection_error", stamps.status) from error
 
@@ -144,7 +147,9 @@ class ChatClient:
         headers: dict[str, str],
         stamps: Stamps,
     ) -> Answer:
-        async with session.post(self._url, data=body, headers=headers) as response:
+        async with session.post(
+            self._url, data=body, headers=headers, allow_redirects=False
+        ) as response:
             return await self._read(response, stamps)
 
     async def _read(self, response: aiohttp.ClientResponse, stamps: Stamps) -> Answer:
@@ -195,7 +200,8 @@ async def _read_stream(response: aiohttp.ClientResponse, stamps: Stamps) -> Answ
             finish = choice.finish_reason or finish
             piece = choice.delta.content if choice.delta else None
             if piece:
-                stamps.t_first_token = stamps.t_first_token or now()
+                if stamps.t_first_token is None:
+                    stamps.t_first_token = now()
                 text.append(piece)
     raise BadAnswerError("missing_done")
 

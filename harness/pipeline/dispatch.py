@@ -57,16 +57,17 @@ class Dispatch:
         """Serve every item, or as many as there is time for."""
         loop = asyncio.get_running_loop()
         self.began = loop.time()
-        self._task = asyncio.current_task()
+        self._task = task = asyncio.current_task()
+        cancelled_before = task.cancelling() if task else 0
         deadline = self._set.job_deadline_s
         timer = deadline and loop.call_at(self.began + deadline, self.stop, "job_deadline")
         try:
             for wave in self._waves():
                 await self._serve(wave, loop.time())
         except asyncio.CancelledError:
-            if self.stopped is None or self._task is None:
+            # Ours is taken back; whoever else has cancelled us, even at this moment, is obeyed.
+            if self.stopped is None or task is None or task.uncancel() > cancelled_before:
                 raise
-            self._task.uncancel()
         finally:
             self._task = None
             if timer:

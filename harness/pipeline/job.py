@@ -208,9 +208,10 @@ class Job:
         outcome: Outcome,
         body: bytes,
     ) -> Record:
-        # An error status is refused before the model starts and costs nothing. Anything else that
-        # was sent and not answered is billed in full by most providers.
+        # An error status is refused before the model starts and costs nothing, nor does an error
+        # reported inside a 200. What else was sent and not answered most providers bill in full.
         billed = stamps.t_sent is not None and stamps.status in {None, 200}
+        billed = billed and error.word not in {"finish_error", "upstream_error"}
         prompt = self._tools.count_tokens(body.decode()) if billed else 0
         completion = self._completion_tokens if billed else 0
         price = self._tools.prices[request.item.route.model]

@@ -1,0 +1,142 @@
+"""What is taken for an answer, and the word for everything that is not."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from endpoints import ANSWER, COMMENT, STREAM, TEXT, USAGE, completion
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.pipeline.answer import Answer, BadAnswerError, answer, decode, label_of, whole
+
+
+def test_whole_answer() -> None:
+    """Text, label, tokens and the provider's own cost are taken from a good body."""
+    assert whole(completion()) == ANSWER
+
+
+def test_keep_alives_before_the_answer() -> None:
+    """White space around the JSON means nothing."""
+    assert whole(b"\n         \n" * 40 + completion() + b"\r\n") == ANSWER
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        (None, Answer(text=TEXT, label="positive")),
+        ({}, Answer(text=TEXT, label="positive")),
+        ({"prompt_tokens": 9}, Answer(text=TEXT, label="positive", prompt_tokens=9)),
+        ({**USAGE, "cost": 0}, msgspec.structs.replace(ANSWER, cost_usd=0.0)),
+    ],
+)
+def test_usage_may_be_missing(usage: dict[str, Any] | None, expected: Answer) -> None:
+    """Without usage there are no tokens and no cost is known; a cost of zero is known."""
+    assert whole(completion(usage=usage)) == expected
+
+
+def error_of(data: bytes) -> tuple[str, int | None]:
+    """The word and the status of an unusable body."""
+    with pytest.raises(BadAnswerError) as caught:
+        whole(data)
+    return caught.value.word, caught.value.status
+
+
+@pytest.mark.parametrize(
+    ("data", "word"),
+    [
+        (b"", "empty_body"),
+        (b"\n         \n" * 3, "empty_body"),
+        (b"<html><body>524</body></html>", "not_json"),
+        (b"".join(STREAM), "not_json"),
+        (COMMENT, "not_json"),
+        (completion()[:-1], "not_json"),
+        (completion() + b"{}", "not_json"),
+        (completion().replace(b"label", b"\xff\xfe"), "not_json"),
+        (b"\xff\xfe", "not_json"),
+        (b'"text"', "not_json"),
+        (b"[]", "not_json"),
+        (b"null", "not_json"),
+        (b'{"choices":"none"}', "not_json"),
+        (b'{"choices":[]}', "empty_choices"),
+        (b"{}", "empty_choices"),
+        (completion(None), "empty_content"),
+        (completion(""), "empty_content"),
+        (completion(" \n"), "empty_content"),
+        (b'{"choices":[{}]}', "empty_content"),
+        (b'{"choices":[{"message":null}]}', "empty_content"),
+        (completion(finish="error"), "finish_error"),
+        (completion(None, finish="error"), "finish_error"),
+    ],
+)
+def test_bad_body_has_a_word(data: bytes, word: str) -> None:
+    """Nothing, something else, half of it, no choice, no text, broken off: each has its word."""
+    assert error_of(data) == (word, None)
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [(502, 502), (429, 429), ("server_error", None), ("502", None)]
+)
+def test_error_inside_a_200(code: object, status: int | None) -> None:
+    """An error object wins over whatever else is there; only a number is a status."""
+    error = {"message": "Upstream error", "code": code, "metadata": {}}
+    assert error_of(json.dumps({"id": "gen-1", "error": error}).encode()) == (
+        "upstream_error",
+        status,
+    )
+    assert error_of(completion(error=error)) == ("upstream_error", status)
+
+
+@given(st.binary(max_size=40))
+def test_any_bytes_are_an_answer_or_a_word(data: bytes) -> None:
+    """No bytes whatever raise anything else."""
+    with pytest.raises(BadAnswerError):
+        whole(data)
+
+
+@given(at=st.integers(0, len(completion()) - 1), byte=st.integers(0, 255))
+def test_a_flipped_byte_is_an_answer_or_a_word(at: int, byte: int) -> None:
+    """A body with one byte wrong is read or refused, and nothing else."""
+    data = bytearray(completion())
+    data[at] = byte
+    try:
+        found = whole(bytes(data)).text
+    except BadAnswerError as error:
+        found = error.word
+    assert found
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        (TEXT, "positive"),
+        ('{"confidence": 0.5, "label": "negative", "reason": "broke"}', "negative"),
+        (' {"label":"positive"} \n', "positive"),
+        ('{"label":"neutral"}', None),
+        ('{"label":null}', None),
+        ('{"label":1}', None),
+        ('{"sentiment":"positive"}', None),
+        ('{"label":"positive"', None),
+        ('```json\n{"label":"positive"}\n```', None),
+        ('"positive"', None),
+        ("positive", None),
+        ("", None),
+    ],
+)
+def test_label(text: str, label: str | None) -> None:
+    """Only the two labels that were asked for, in the JSON that was asked for, are labels."""
+    assert label_of(text) == label
+
+
+def test_reply_without_a_label_is_an_answer() -> None:
+    """A reply that does not classify was paid for all the same."""
+    assert answer("I cannot say.", None, "stop") == Answer(text="I cannot say.")
+
+
+def test_chunk_of_a_stream_is_decoded_alike() -> None:
+    """A delta is read as a choice without a message."""
+    chunk = decode(b'{"choices":[{"index":0,"delta":{"role":"assistant","content":"Hi"}}]}')
+    assert [
+        (choice.message, choice.delta and choice.delta.content) for choice in chunk.choices
+    ] == [(None, "Hi")]
