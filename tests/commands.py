@@ -74,7 +74,13 @@ def process(
     command = [*CONSOLE, *arguments]
     env = {**os.environ, **(environment or {})}
     with subprocess.Popen(
-        command, cwd=folder, stdout=pipe, stderr=pipe, text=True, env=env
+        command,
+        cwd=folder,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        env=env,
+        start_new_session=True,  # a group of its own, to which Ctrl-C can be sent
     ) as running:
         try:
             yield running

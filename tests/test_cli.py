@@ -1,6 +1,7 @@
 """The command line: exit codes, JSON, files, progress, and Ctrl-C."""
 
 import json
+import os
 import re
 import signal
 from pathlib import Path
@@ -260,7 +261,7 @@ def test_interrupted_run_keeps_what_was_done(
         assert running.stderr is not None
         while not running.stderr.readline().startswith(after):
             assert running.poll() is None
-        running.send_signal(signal.SIGINT)
+        os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to the whole group
         _, err = running.communicate(timeout=60)
     assert running.returncode == 130
     assert "Traceback" not in err

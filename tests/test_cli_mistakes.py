@@ -60,6 +60,7 @@ BAD = [
     ((*ONE, "--corpus", "gone.csv"), "corpus gone.csv: no such file"),
     ((*ONE, "--corpus", "synthetic:zebras"), "no such category"),
     ((*ONE, "--corpus", "."), "is a directory"),
+    ((*ONE, "--corpus", "two\nlines.csv"), "corpus two lines.csv: no such file"),
     (("run", "small.toml", "--variant", "kep"), "unknown variant 'kep'"),
     ((*ONE, "--engine", "warp"), "--engine warp: there is no such engine"),
     *(((*ONE, "--engine", name), "not built yet") for name in ("theory", "sim", "real", "all")),

@@ -190,11 +190,12 @@ def test_job_deadline_holds_for_a_target() -> None:
 @pytest.mark.parametrize(
     "target", [clients.blocking, clients.threaded, clients.synchronous_sdk, clients.sleeping]
 )
-def test_synchronous_client_is_refused(target: Target) -> None:
+def test_synchronous_client_is_refused(target: Target, caplog: pytest.LogCaptureFixture) -> None:
     """Whatever blocks cannot run on the virtual clock, and one sentence points to the live one."""
     with pytest.raises(InputError, match=REFUSED) as told:
         tried(target)
     assert "\n" not in str(told.value)
+    assert caplog.records == []  # asyncio would log a traceback of all that was taken down
 
 
 def test_targets_module_has_the_virtual_time() -> None:
@@ -219,6 +220,7 @@ def test_blocking_target_runs_live_and_is_told_so() -> None:
     assert (run.report["ok"], run.report["attempts"]) == (12, 12)
     assert run.report["latency_s"]["max"] < run.report["duration_s"] / 2
     assert [note for note in run.result.notes if "keeps the event loop busy" in note] != []
+    assert "event-loop lag" not in "".join(run.report["invalid_reasons"])
     assert "serial" in {finding.cause for finding in run.findings}
 
 
@@ -288,6 +290,18 @@ def test_every_call_on_the_wire_is_one_record_or_a_stray(made: list[Span], rows:
         mine = [record for record in records if record.key == span.item.key]
         assert all(span.began <= record.t_end <= span.ended for record in mine)
         assert mine[-1].t_end == span.ended
+
+
+def test_call_goes_to_the_request_that_was_under_way() -> None:
+    """Of two reviews with one text the one that made no call, from a cache say, gets none."""
+    review = Review(id="0", content="good")
+    items = [Item(n, f"r{n}", "u0", 0, review, Route("m", None, ""), 1) for n in range(2)]
+    early = Span(items[0], 0, 0.0, 0.0, 1.0, "ok", "")
+    late = Span(items[1], 0, 0.0, 1.5, 3.0, "ok", "")
+    call = Row(key=request_key("good"), arrived_s=1.6, ended_s=2.9, ended="complete", status=200)
+    records, strays = records_of([early, late], [call], {})
+    assert [(record.key, record.attempt) for record in records] == [("r0", 0), ("r1", 1)]
+    assert strays == []
 
 
 def test_answer_that_comes_after_the_end_was_never_seen() -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from runs import CRISIS, REAL, REPEATING, flown, ready, real_data
 
 from harness.engines.virtual import run_on_virtual_clock
 from harness.experiments.run import Run
-from harness.records import Record
+from harness.records import Record, requests
 
 ALL_5K = "workload.reviews=5000"
 UNLIMITED = "pipeline.rate_limit=none"
@@ -38,9 +39,22 @@ def test_run_repeats_itself(variant: str, concurrency: int) -> None:
 
 
 def test_seeds_are_different_weather() -> None:
-    """Another seed gives other records."""
-    sets = ("workload.reviews=40",)
-    assert len({digest("after_storm", *sets, seed=seed) for seed in range(6)}) == 6
+    """Another seed gives other records, though nothing but the provider's times be random."""
+    assert len({digest("after", "workload.reviews=40", seed=seed) for seed in range(6)}) == 6
+
+
+def test_seeds_are_different_jitter() -> None:
+    """The waits between attempts are drawn from the run's seed too."""
+    sick = 'upstream.faults.sick={kind="server_error",rate=0.5,status=503}'
+
+    def waits(seed: int) -> set[float]:
+        run = flown("after", "workload.reviews=40", sick, seed=seed)
+        by_request = requests(run.result.records)
+        pairs = [pair for rows in by_request for pair in pairwise(rows)]
+        return {round(after.t_queued - before.t_end, 6) for before, after in pairs}
+
+    assert len(waits(1)) > 20
+    assert waits(1) & waits(2) == set()
 
 
 @pytest.mark.parametrize("hash_seed", ["1", "4242"])

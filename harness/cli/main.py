@@ -37,10 +37,6 @@ def main() -> None:
         code = _complain(error.format_message())
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
-    except BrokenPipeError:
-        # The reader of a pipe went away (`| head`): nobody is left to tell.
-        sys.stderr.close()
-        code = 1
     raise SystemExit(code or 0)
 
 

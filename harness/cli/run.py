@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from harness.cli.places import check_file, check_folder
 from harness.cli.progress import Watcher
@@ -65,7 +66,7 @@ def run(
     target: TargetSpec = None,
 ) -> int:
     """Run a scenario and say what holds it back."""
-    overrides = [*(sets or []), *_corpus_overrides(corpus)]
+    overrides = [*_corpus_overrides(corpus), *(sets or [])]
     file = load_file(scenario, overrides, variant)
     engine_named(engine)
     client = load_target(target) if target else None
@@ -128,13 +129,13 @@ def _foretell(console: Console, prepared: dict[str, Prepared], *, foreign: bool)
         )
         if line not in told:
             told.add(line)
-            console.print(f"[dim]{name}: {line}[/]")
+            console.print(f"[dim]{escape(f'{name}: {line}')}[/]")
     for text in dict.fromkeys(
         warning
         for ready in prepared.values()
         for warning in (*ready.corpus.guards.warnings, *ready.corpus.notes)
     ):
-        console.print(f"[yellow]corpus: {text}[/]")
+        console.print(f"[yellow]corpus: {escape(text)}[/]")
 
 
 def _run_all(
@@ -175,19 +176,21 @@ def _tell(
     console: Console, file: ScenarioFile, path: Path, reports: Sequence[dict[str, Any]]
 ) -> None:
     console.print(run_table(reports, file.written.variants))
-    console.print(f"\n[bold]{headline(reports)}[/]")
+    console.print(f"\n[bold]{escape(headline(reports))}[/]")
     for lesson in lessons(reports):
-        console.print(f"  {lesson}")
+        console.print(f"  {escape(lesson)}")
     for note in dict.fromkeys(note for report in reports for note in report["notes"]):
-        console.print(f"[dim]{note}[/]")
+        console.print(f"[dim]{escape(note)}[/]")
     name = shlex.quote(str(path))
-    best = (best_of(reports) or reports[0]["variant"]).partition(" ")[0]
+    best = best_of(reports)
+    variant = shlex.quote(reports[0]["variant"] if best is None else best)
     console.print(
         "\nNow try yours:\n"
         f"  harness run {name} --corpus reviews.csv\n"
-        f"  harness run {name} --variant {best} --set pipeline.concurrency=10\n"
-        f"  harness run {name} --variant {best} --target package.module:function",
+        f"  harness run {name} --variant {variant} --set pipeline.concurrency=10\n"
+        f"  harness run {name} --variant {variant} --target package.module:function",
         soft_wrap=True,
+        markup=False,
     )
 
 

@@ -120,6 +120,7 @@ def _report(
 ) -> dict[str, Any]:
     """The run as the JSON contract has it; `foreign` when a target took the pipeline's place."""
     scenario, records = prepared.scenario, result.records
+    failed = result.stopped == "job_deadline"
     broken = violations(
         records,
         [item.key for item in prepared.items],
@@ -131,7 +132,7 @@ def _report(
         records,
         baseline_usd_per_m=scenario.pipeline.baseline_usd_per_m,
         repeats_in_input=prepared.corpus.guards.repeats_in_input,
-        job_failed=result.stopped == "job_deadline",
+        job_failed=failed,
     )
     report = {
         "scenario": scenario.name,
@@ -143,7 +144,8 @@ def _report(
         "stopped": result.stopped,
         **figures,
         "wall_s": result.wall_s,
-        "accuracy": accuracy(result.labels, prepared.truths),
+        # A job past its deadline hands over no labels either.
+        "accuracy": accuracy({} if failed else result.labels, prepared.truths),
         "context_bytes": result.context_bytes,
         "corpus": {
             "name": prepared.corpus.name,
