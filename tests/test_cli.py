@@ -206,6 +206,35 @@ def test_target_is_imported_from_the_current_folder(harness: Harness, tmp_path: 
     assert (run["ok"], run["accuracy"]["value"]) == (20, 1.0)
 
 
+def test_target_that_cannot_be_linked_is_told_what_to_send(harness: Harness) -> None:
+    """The note about calls that belong to no review is on the screen."""
+    done = harness(*ONE, "--target", "clients:anonymous")
+    assert done.code == 0
+    assert "send review.headers along" in done.out
+
+
+PATIENT = """
+import openai
+
+async def label(review, base_url):
+    async with openai.AsyncOpenAI(base_url=base_url, api_key="sk-test") as client:
+        found = await client.chat.completions.create(
+            model="openai/gpt-4o",
+            messages=[{"role": "user", "content": review.text}],
+            extra_headers=review.headers,
+        )
+    return found.choices[0].message.content
+"""
+
+
+def test_headline_tells_of_a_target_s_patience(harness: Harness, tmp_path: Path) -> None:
+    """An SDK left at its defaults waits 600 s for an answer that hangs, and the screen says so."""
+    (tmp_path / "patient.py").write_text(PATIENT)
+    silence = 'upstream.faults={h={kind="hang_before_headers",rate=0.2}}'
+    done = harness(*ONE, "--target", "patient:label", "--set", silence)
+    assert re.search(r"holds it back: \d+ calls waited 600 s for a first token", done.out)
+
+
 @pytest.mark.parametrize(
     ("target", "code", "said"),
     [
