@@ -165,7 +165,7 @@ def _limits(records: Sequence[Record], settings: Pipeline, tally: Tally) -> Iter
         yield Finding(
             cause="waits_for_ever",
             lost=1.0,
-            text=f"{_names(stuck)} waits for an answer that never comes, and nothing times out",
+            text=f"no answer comes and nothing times out: {_names(stuck)} would wait for ever",
         )
     met = any(row.error == "job_deadline" for row in records)
     if met or tally.verdicts["job_deadline"]:

@@ -109,6 +109,7 @@ def report(records: Sequence[Record], variant: str = "v", **changes: Any) -> dic
         "seed": 1,
         "valid": True,
         "invalid_reasons": [],
+        "stopped": None,
         **figures,
         "accuracy": accuracy(truth, truth),
         "corpus": {"name": "synthetic", "reviews": len(records), "warnings": []},
@@ -316,4 +317,12 @@ def test_what_invalid_runs_teach_is_told() -> None:
     stuck = report([*served([1.0] * 9, slots=4), hung], "stuck", **INVALID)
     reports = [report(FAST, "best"), stuck]
     (told,) = lessons(reports)
-    assert told.startswith("stuck: r1 waits for an answer that never comes")
+    assert told.startswith("stuck: no answer comes and nothing times out: r1 would wait")
+
+
+def test_an_interrupted_run_is_no_winner() -> None:
+    """A run that was broken off neither holds nor is the best, however fast it was."""
+    broken_off = report(GOOD, "fast", stopped="interrupted", throughput_per_s=99.0)
+    assert cells(shown([broken_off]))[0][0] == "fastinterrupted"
+    assert headline([broken_off, report(GOOD, "slow")]).startswith("slow is the best")
+    assert "interrupted before the first" in headline([broken_off])

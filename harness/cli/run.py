@@ -84,7 +84,7 @@ def run(
         runs, broken_off = _run_all(file, prepared, engine, chosen, client, folder)
         explain_connections(runs)
         reports = [one.report for one in runs]
-        _tell(console, file, scenario, reports)
+        _tell(console, file, scenario, prepared, reports)
     if json_to is not None:
         _write_json(json_to, reports)
     return INTERRUPTED if broken_off else _exit_code(runs)
@@ -173,13 +173,18 @@ def _run_all(
 
 
 def _tell(
-    console: Console, file: ScenarioFile, path: Path, reports: Sequence[dict[str, Any]]
+    console: Console,
+    file: ScenarioFile,
+    path: Path,
+    prepared: dict[str, Prepared],
+    reports: Sequence[dict[str, Any]],
 ) -> None:
     console.print(run_table(reports, file.written.variants))
     console.print(f"\n[bold]{escape(headline(reports))}[/]")
     for lesson in lessons(reports):
         console.print(f"  {escape(lesson)}")
-    for note in dict.fromkeys(note for report in reports for note in report["notes"]):
+    told = {note for ready in prepared.values() for note in ready.corpus.notes}  # before the run
+    for note in dict.fromkeys(n for report in reports for n in report["notes"] if n not in told):
         console.print(f"[dim]{escape(note)}[/]")
     name = shlex.quote(str(path))
     best = best_of(reports)

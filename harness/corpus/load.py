@@ -101,7 +101,7 @@ def _found(spec: str, base: Path | None) -> Path:
     for place in places:
         if place.exists():
             return place
-    looked = "" if len(places) == 1 else f", nor is there {places[1]}"
+    looked = "" if len(set(places)) == 1 else f", nor is there {places[-1]}"
     raise InputError(
         f"corpus {spec}: no such file{looked}: correct the path, or name synthetic, "
         f"synthetic:CATEGORY or templates8"

@@ -16,14 +16,15 @@ _LESSONS = (
     "waits_for_ever",
     "no_time_limit",
     "limit_too_long",
+    "patience",
     "serial",
 )
 
 
 def best_of(reports: Sequence[Report]) -> str | None:
-    """The fastest variant of those that keep their promises, else of all; None if none is valid."""
+    """The fastest valid variant of those that keep their promises, else of all; None without."""
     groups = by_variant(reports)
-    sound = {name: group for name, group in groups.items() if all(r["valid"] for r in group)}
+    sound = {name: group for name, group in groups.items() if all(map(_whole, group))}
     kept = {n: g for n, g in sound.items() if all(r["slo"]["passed"] for r in g)} or sound
     return max(kept, key=lambda name: _mean_speed(kept[name])) if kept else None
 
@@ -33,7 +34,8 @@ def headline(reports: Sequence[Report]) -> str:
     best = best_of(reports)
     if best is None:
         reasons = dict.fromkeys(why for report in reports for why in report["invalid_reasons"])
-        return f"No variant is valid: {'; '.join(reasons)}"
+        told = "; ".join(reasons) or "interrupted before the first of them had ended"
+        return f"No variant is valid: {told}"
     group = by_variant(reports)[best]
     found = group[0]["findings"]
     binds = found[0]["text"] if found else "nothing that its records show"
@@ -47,6 +49,10 @@ def lessons(reports: Sequence[Report]) -> list[str]:
     best = best_of(reports)
     groups = by_variant(reports)
     return _lessons({name: group[0] for name, group in groups.items() if name != best})
+
+
+def _whole(report: Report) -> bool:
+    return bool(report["valid"]) and report["stopped"] != "interrupted"
 
 
 def _mean_speed(group: Sequence[Report]) -> float:

@@ -56,6 +56,8 @@ def _state(group: Sequence[Report]) -> str:
     """Whether the promises were kept, and whether that was expected."""
     if not all(report["valid"] for report in group):
         return "[bold red]INVALID[/]"
+    if any(report["stopped"] == "interrupted" for report in group):
+        return "[yellow]interrupted[/]"
     passed = [report["slo"]["passed"] for report in group]
     expected = group[0]["expect"] == "pass"
     if all(passed):
