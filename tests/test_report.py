@@ -288,7 +288,7 @@ def test_one_invalid_seed_disqualifies() -> None:
 
 def test_a_run_of_nothing_has_a_headline() -> None:
     """Without rows there is nothing to be found, and it is said so."""
-    expected = "v is the best at 0.00/s; what holds it back: nothing that its records show."
+    expected = "v keeps its promises at 0.00/s; what holds it back: nothing that its records show."
     assert headline([report([])]) == expected
 
 

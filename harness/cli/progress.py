@@ -68,9 +68,11 @@ class Watcher:
 
 
 def _line(progress: Progress) -> str:
+    # What a foreign client's calls cost is read off the wire when all of them are over.
+    dollars = "$ at the end" if progress.batch_usd is None else usd(progress.batch_usd)
     return (
         f"Batch {progress.batch}/{progress.batches}: {progress.reviews} reviews so far - "
-        f"{progress.batch_s:.1f} s - {usd(progress.batch_usd)} - {progress.hits} hits so far"
+        f"{progress.batch_s:.1f} s - {dollars} - {progress.hits} hits so far"
     )
 
 

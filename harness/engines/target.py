@@ -76,7 +76,7 @@ class TargetJob:
         self._dispatch = Dispatch(
             items, msgspec.structs.replace(settings, slot="before_timeout"), self._handle
         )
-        self._meter = Meter(len(items), settings.batch_size or 10, on_progress)
+        self._meter = Meter(len(items), settings.batch_size or 10, on_progress, prices_known=False)
 
     @property
     def stopped(self) -> Stop | None:

@@ -13,7 +13,7 @@ class Progress(NamedTuple):
     batches: int
     reviews: int
     batch_s: float
-    batch_usd: float
+    batch_usd: float | None
     hits: int
 
 
@@ -21,8 +21,14 @@ class Meter:
     """Counts completions into batches for whoever watches."""
 
     def __init__(
-        self, reviews: int, batch_size: int, report: Callable[[Progress], None] | None
+        self,
+        reviews: int,
+        batch_size: int,
+        report: Callable[[Progress], None] | None,
+        *,
+        prices_known: bool = True,
     ) -> None:
+        self._prices_known = prices_known
         self._reviews = reviews
         self._size = batch_size
         self._report = report
@@ -52,7 +58,7 @@ class Meter:
                     batches=-(-self._reviews // self._size),
                     reviews=self._done,
                     batch_s=now - self._since,
-                    batch_usd=self._usd,
+                    batch_usd=self._usd if self._prices_known else None,
                     hits=self._hits,
                 )
             )

@@ -40,7 +40,10 @@ def headline(reports: Sequence[Report]) -> str:
     found = group[0]["findings"]
     binds = found[0]["text"] if found else "nothing that its records show"
     kept = all(report["slo"]["passed"] for report in group)
-    praise = "is the best" if kept else "breaks its promises as all do, and is the fastest"
+    if len(by_variant(reports)) == 1:
+        praise = "keeps its promises" if kept else "breaks its promises"
+    else:
+        praise = "is the best" if kept else "breaks its promises as all do, and is the fastest"
     return f"{best} {praise} at {rate(_mean_speed(group))}; what holds it back: {binds}."
 
 
