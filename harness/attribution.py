@@ -68,7 +68,8 @@ def stages(rows: Sequence[Record]) -> dict[Stage, float]:
     spent: dict[Stage, float] = dict.fromkeys(STAGES, 0.0)
     for previous, row in zip((None, *rows), rows, strict=False):
         if previous is not None:
-            spent["backoff"] += row.t_queued - previous.t_end
+            # Never negative: a foreign client's calls for one review may overlap.
+            spent["backoff"] += max(0.0, row.t_queued - previous.t_end)
         for stage, seconds in attempt_stages(row).items():
             spent[stage] += seconds
     return spent
@@ -86,11 +87,13 @@ def _blamed(rows: Sequence[Record]) -> str:
     return _VERDICTS[worst]
 
 
-def verdict(rows: Sequence[Record]) -> str | None:
+def verdict(rows: Sequence[Record], slowest_answer_s: float = 0.0) -> str | None:
     """The cause of a request's failure, or None when it succeeded.
 
     Args:
         rows: all rows of one request, attempts in order.
+        slowest_answer_s: of the run: a request that the job's end met sooner after its admission
+            was late through no fault of its provider.
 
     Returns:
         For a time-out `queue`, `limiter`, `slot`, `pool`, `connect`, `no_first_token`, `stall`,
@@ -102,8 +105,10 @@ def verdict(rows: Sequence[Record]) -> str | None:
     last = rows[-1]
     if last.outcome == "ok":
         return None
-    if last.error == "job_deadline" and rows[0].t_admitted in {None, last.t_end}:
-        return "job_deadline"
+    if last.error == "job_deadline":
+        admitted = rows[0].t_admitted
+        if admitted is None or last.t_end - admitted <= slowest_answer_s:
+            return "job_deadline"
     if last.outcome == "timed_out" or last.error == "never_answered":
         return _blamed(rows)
     if last.status in {402, 429}:

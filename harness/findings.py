@@ -115,7 +115,10 @@ def _structure(records: Sequence[Record], settings: Pipeline, tally: Tally) -> I
     causes = {finding.cause for finding in waits}
     sent = sum(row.t_sent is not None for row in records)
     busy = min(1.0, held_s(records) / (peak * length))
-    if peak == 1 and sent > 1 and "barrier" not in causes:
+    # What another slot is worth can only be said where nothing else stands in its way.
+    causes |= {str(row.error) for row in records if row.status == 429 or row.outcome == "timed_out"}
+    causes |= {"cache"} if any(row.cache == "hit" for row in records) else set()
+    if peak == 1 and sent > 1 and not causes & {"barrier", "pool"}:
         yield Finding(cause="serial", lost=0.5, text="one call at a time")
     elif sent > peak == settings.concurrency and busy > 0.5 and not causes and not late:
         worth = tally.answered / length / peak
@@ -143,6 +146,18 @@ def _waits(records: Sequence[Record], settings: Pipeline, tally: Tally) -> Itera
             lost=limited,
             text=f"the limit per user: {limited:.0%} of the {'slots' if in_slot else 'requests'}' "
             "time is spent waiting for it",
+        )
+    pool_s = sum(
+        row.t_connected - row.t_slot
+        for row in records
+        if row.t_connected is not None and row.t_slot is not None and not row.new_connection
+    )
+    if pool_s > 0.02 * slot_s:
+        yield Finding(
+            cause="pool",
+            lost=min(1.0, pool_s / slot_s),
+            text=f"the connection pool is too small: {min(1.0, pool_s / slot_s):.0%} of the slots' "
+            "time is spent waiting for a connection",
         )
     idle = max(0.0, 1 - held_s(records) / slot_s - (limited if in_slot else 0.0))
     # Slots are idle for other causes too, and what ended early may have left its slot to others.

@@ -3,6 +3,8 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -26,12 +28,22 @@ class Tally:
         self.outcomes: Counter[str] = Counter(
             "timed_out" if job_failed else rows[-1].outcome for rows in self.requests
         )
+        slowest_s = max(
+            (
+                rows[-1].t_end - rows[-1].t_sent
+                for rows in self.requests
+                if rows[-1].outcome == "ok" and rows[-1].t_sent is not None
+            ),
+            default=0.0,
+        )
+        self.causes: dict[str, str] = {}
         self.verdicts: Counter[str] = Counter()
         for rows in self.requests:
-            cause = verdict(rows)
+            cause = verdict(rows, slowest_s)
             if cause is None and job_failed:
                 cause = "job_deadline"
             if cause is not None:
+                self.causes[rows[0].key] = cause
                 self.verdicts[cause] += 1
 
 
@@ -116,6 +128,20 @@ def paid_tokens(rows: Rows) -> int:
     return last.prompt_tokens + last.completion_tokens if last.outcome == "ok" else 0
 
 
+def batch_s(rows: Sequence[Rows], size: int) -> dict[str, float]:
+    """Seconds of a batch: every `size` completions, whether or not a barrier parts them.
+
+    Returns:
+        First, median and last of them; zeros without a full one.
+    """
+    ends = sorted(attempts[-1].t_end for attempts in rows)[size - 1 :: size]
+    if not ends:
+        return dict.fromkeys(("first", "p50", "last"), 0.0)
+    began = min(attempts[0].t_intended for attempts in rows)
+    lengths = [b - a for a, b in pairwise([began, *ends])]
+    return {"first": lengths[0], "p50": median(lengths), "last": lengths[-1]}
+
+
 def cache_figures(tally: Tally, repeats_in_input: float) -> dict[str, Any]:
     """Lookups, hits and their share, beside the share of repeats in the input."""
     states = Counter(rows[-1].cache for rows in tally.requests)
@@ -134,6 +160,14 @@ def shares(tally: Tally) -> dict[str, float]:
     return {model: count / len(tally.requests) for model, count in models.most_common()}
 
 
+def costs(records: Sequence[Record]) -> dict[str, float]:
+    """Model -> dollars spent on it, retried and abandoned attempts included, dearest first."""
+    spent: dict[str, float] = {}
+    for row in records:
+        spent[row.model] = spent.get(row.model, 0.0) + row.cost_usd
+    return dict(sorted(spent.items(), key=lambda item: -item[1]))
+
+
 def attempts_sent(records: Sequence[Record]) -> int:
     """HTTP calls that were put on the wire."""
     return sum(row.t_sent is not None for row in records)
@@ -145,6 +179,7 @@ def summary(
     baseline_usd_per_m: float,
     repeats_in_input: float,
     job_failed: bool,
+    batch_size: int = 10,
 ) -> dict[str, Any]:
     """Every figure of a run that its rows alone determine; keys as in the JSON contract."""
     tally = Tally(records, job_failed=job_failed)
@@ -166,11 +201,13 @@ def summary(
         "latency_s": quantiles(latencies),
         "service_s": quantiles(services),
         "time_s": time_s(tally.requests),
+        "batch_s": batch_s(tally.requests, batch_size),
         "timeout_rate": tally.outcomes["timed_out"] / n if n else 0.0,
         "cost_usd": cost,
         "baseline_cost_usd": baseline,
         "cost_reduction": 1 - cost / baseline if baseline else 0.0,
         "cache": cache_figures(tally, repeats_in_input),
         "routing": shares(tally),
+        "cost_by_model_usd": costs(records),
         "verdicts": dict(tally.verdicts.most_common()),
     }

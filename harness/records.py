@@ -13,6 +13,8 @@ from typing import Literal
 
 import msgspec
 
+from harness.files import write_whole
+
 Outcome = Literal["ok", "timed_out", "failed", "rejected"]
 
 
@@ -114,11 +116,7 @@ def records_sha256(records: Iterable[Record]) -> str:
 
 def write_jsonl(records: Iterable[Record], path: Path) -> None:
     """Write rows in order, one JSON object a line; a reader never sees half a file."""
-    partial = path.with_suffix(path.suffix + ".part")
-    with partial.open("wb") as file:
-        for record in in_order(records):
-            file.write(msgspec.json.encode(record) + b"\n")
-    partial.replace(path)
+    write_whole(path, (msgspec.json.encode(record) + b"\n" for record in in_order(records)))
 
 
 def read_jsonl(path: Path) -> list[Record]:

@@ -274,13 +274,14 @@ def test_mock_starts_and_stops(tmp_path: Path, number: signal.Signals) -> None:
     assert (running.returncode, out, err) == (0, "", "")
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(
     ("engine", "reviews", "after"), [("virtual", 20_000, "Batch 20/"), ("live", 400, "Batch 3/")]
 )
 def test_interrupted_run_keeps_what_was_done(
-    tmp_path: Path, engine: str, reviews: int, after: str
+    tmp_path: Path, engine: str, reviews: int, after: str, number: signal.Signals
 ) -> None:
-    """Ctrl-C ends a run with 130: records and figures are written, and no process is left."""
+    """Ctrl-C or SIGTERM ends a run with 130: what was done is written, and no process is left."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     options = ["run", str(CRISIS), "--variant", "after", "--engine", engine, "--corpus"]
@@ -290,7 +291,8 @@ def test_interrupted_run_keeps_what_was_done(
         assert running.stderr is not None
         while not running.stderr.readline().startswith(after):
             assert running.poll() is None
-        os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to the whole group
+        # Ctrl-C reaches the whole group, SIGTERM one process.
+        (os.killpg if number == signal.SIGINT else os.kill)(running.pid, number)
         _, err = running.communicate(timeout=60)
     assert running.returncode == 130
     assert "Traceback" not in err

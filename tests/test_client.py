@@ -233,6 +233,20 @@ def test_pool_keeps_connections(clock: Clock, pool: bool, fresh: list[bool]) -> 
 
 
 @both_clocks
+def test_pooled_stream_keeps_its_connection(clock: Clock) -> None:
+    """The body's end may come after the stream's own mark; the connection is used again."""
+
+    async def test() -> list[bool]:
+        late = plays(*STREAM, 0.05)
+        settings = Pipeline(stream=True)
+        async with endpoint(late) as url, ChatClient(settings, url, "key") as client:
+            calls = [await call(client) for _ in range(3)]
+        return [called.stamps.new_connection for called in calls]
+
+    assert run(clock, test()) == [True, False, False]
+
+
+@both_clocks
 def test_pooled_connection_that_was_closed_is_replaced(clock: Clock) -> None:
     """A connection that its server ended after the answer is not used again."""
     last = replies(completion(), headers={"Connection": "close"})

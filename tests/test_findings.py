@@ -86,6 +86,14 @@ CASES: dict[str, tuple[list[Record], Pipeline, set[str]]] = {
     "slots": (served(EVEN), FIVE, {"slots"}),
     "few requests with a tail": (served([1.0] * 21), FIVE, {"slots"}),
     "fewer calls than slots": (served([1.0] * 4), FIVE, set()),
+    "pool": (
+        [
+            msgspec.structs.replace(row, t_connected=(row.t_slot or 0.0) + 0.4)
+            for row in served(EVEN)
+        ],
+        FIVE,
+        {"pool"},
+    ),
     "barrier": (served(UNEVEN, wave=10), FIVE, {"barrier"}),
     "a barrier that costs nothing": (served(EVEN, wave=10), FIVE, {"slots"}),
     "slow ones without a barrier": (served(UNEVEN), FIVE, {"slots"}),
@@ -160,12 +168,12 @@ CASES: dict[str, tuple[list[Record], Pipeline, set[str]]] = {
     "limit too long": (
         [*served(EVEN), *_retried(_hung("z", 30.0, "attempt_timeout"), 30.0)],
         Pipeline(concurrency=6, attempt_timeout_s=30.0),
-        {"limit_too_long", "slots"},
+        {"limit_too_long"},
     ),
     "limit as short as it can be": (
         [*served([20.0] * 25), *_retried(_hung("z", 30.0, "attempt_timeout"), 30.0)],
         Pipeline(concurrency=6, attempt_timeout_s=30.0),
-        {"no_first_token", "slots"},
+        {"no_first_token"},
     ),
     "nothing but hangs": (
         [_hung(f"z{i}", 30.0, "attempt_timeout") for i in range(5)],
@@ -175,12 +183,12 @@ CASES: dict[str, tuple[list[Record], Pipeline, set[str]]] = {
     "throttled": (
         [*EVENLY[:-1], *_retried(_refused(EVENLY, 429, 1)[-1], 21.0)],
         FIVE,
-        {"throttled", "slots"},
+        {"throttled"},
     ),
     "throttled and given up": (
         _refused(EVENLY, 429, 50),
         FIVE,
-        {"throttled", "slots"},
+        {"throttled"},
     ),
     "server errors": (
         [*EVENLY[:-1], *_retried(_refused(EVENLY, 503, 1)[-1], 21.0)],

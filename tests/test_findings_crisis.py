@@ -90,7 +90,7 @@ def test_the_crisis_finds_what_each_variant_has(runs: list[Run]) -> None:
         "after": ["slots"],
         "one_gather": ["slot_inside_limit"],
         "before_storm": ["job_deadline", "no_time_limit", "serial", "connections"],
-        "after_storm": ["limit_too_long", "slots", "server_errors"],
+        "after_storm": ["limit_too_long", "server_errors"],
         "first_day": ["serial", "warming_up", "connections"],
     }
 

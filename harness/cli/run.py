@@ -19,6 +19,7 @@ from harness.engines.target import load_target
 from harness.errors import InputError
 from harness.experiments.compare import explain_connections
 from harness.experiments.run import Run, engine_named, means, prepare_variant, run_one, save
+from harness.files import write_whole
 from harness.report.headline import best_of, headline, lessons
 from harness.report.table import run_table
 from harness.report.text import percent, usd
@@ -84,8 +85,10 @@ def run(
         runs, broken_off = _run_all(file, prepared, engine, chosen, client, folder)
         explain_connections(runs)
         reports = [one.report for one in runs]
+        if json_to is not None and json_to != STDOUT:
+            _write_json(json_to, reports)  # before a reader of the table can go away
         _tell(console, file, scenario, prepared, reports)
-    if json_to is not None:
+    if json_to == STDOUT:
         _write_json(json_to, reports)
     return INTERRUPTED if broken_off else _exit_code(runs)
 
@@ -211,11 +214,8 @@ def _write_json(where: str, reports: list[dict[str, Any]]) -> None:
     if where == STDOUT:
         sys.stdout.write(text)
         return
-    path = Path(where)
-    partial = path.with_name(path.name + ".part")
     try:
-        partial.write_text(text)
-        partial.replace(path)
+        write_whole(Path(where), [text.encode()])
     except OSError as error:
         raise InputError(f"--json {where}: cannot be written: {error.strerror}") from error
 

@@ -189,6 +189,7 @@ def _projection(
     count = counter(scenario.upstream.token_counts)
     length = profile.output_tokens
     replies = count(REPLY) if length is None else mean(length)
+    replies = min(replies, settings.max_tokens or replies)
     tokens = prompt_tokens(settings, corpus.reviews, count, chat_tokens, replies)
     return project(
         corpus.reviews,

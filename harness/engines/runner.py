@@ -78,18 +78,23 @@ def _remarks(job: TargetJob, strays: Sequence[Row]) -> Iterator[str]:
 
 @contextmanager
 def interruptible(loop: asyncio.AbstractEventLoop, job: AnyJob) -> Iterator[None]:
-    """Ctrl-C stops the job and keeps what was done; a second one is an ordinary interrupt."""
+    """Ctrl-C or SIGTERM stops the job and keeps what was done; a second one is not caught."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
     def stop(_: int, __: object) -> None:
-        signal.signal(signal.SIGINT, before)
+        restore()
         loop.call_soon_threadsafe(job.stop, "interrupted")
 
-    signal.signal(signal.SIGINT, stop)
+    for number in before:
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        restore()

@@ -13,6 +13,7 @@ import msgspec
 
 from harness.errors import InputError
 from harness.experiments.run import Run, prepare_variant, run_one
+from harness.files import write_whole
 from harness.scenario.load import load_file
 from mock_llm.config import Table
 
@@ -117,7 +118,8 @@ def judge(
         "cost_usd": allowed.cost,
     }
     states = {figure: _state(worse_by[figure], limits[figure]) for figure in limits}
-    states["ok"] = _state(float(before.ok - now.ok), 0.0)
+    # Every time-out costs an ok as well: what is allowed there is allowed here.
+    states["ok"] = _state((before.ok - now.ok) / max(1, before.requests), allowed.timeout_rate)
     states["slo_passed"] = _state(float(before.slo_passed) - float(now.slo_passed), 0.0)
     for figure in ("requests", "records_sha256"):
         same = getattr(before, figure) == getattr(now, figure)
@@ -233,11 +235,9 @@ def updated(baseline: Baseline, runs: Sequence[Run]) -> Baseline:
 
 def write_baseline(baseline: Baseline, path: Path) -> None:
     """Write one file, readable in a diff; never half of one."""
-    partial = path.with_name(path.name + ".part")
     text = json.dumps(msgspec.to_builtins(baseline), indent=1) + "\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text)
-        partial.replace(path)
+        write_whole(path, [text.encode()])
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from error

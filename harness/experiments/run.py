@@ -8,14 +8,14 @@ from typing import Any
 
 import msgspec
 
-from harness.attribution import verdict
 from harness.engines.base import Engine, EngineResult, OnProgress, Prepared, Target, prepare
 from harness.engines.live import run_live
 from harness.engines.virtual import run_on_virtual_clock
 from harness.errors import InputError
+from harness.files import write_whole
 from harness.findings import Finding, findings
 from harness.invariants import violations
-from harness.metrics import accuracy, summary
+from harness.metrics import Tally, accuracy, summary
 from harness.records import records_sha256, requests, write_jsonl
 from harness.scenario.load import ScenarioFile
 from harness.scenario.slo import parse_slo
@@ -93,7 +93,10 @@ def run_one(
     """Run one variant once and derive everything that is told of it."""
     result = engine_named(engine)(prepared, seed=seed, target=target, on_progress=on_progress)
     failed = result.stopped == "job_deadline"
-    found = findings(result.records, prepared.scenario.pipeline, job_failed=failed)
+    settings = prepared.scenario.pipeline
+    if target is not None:  # its time limits are its own
+        settings = msgspec.structs.replace(settings, attempt_timeout_s=None, slot="before_timeout")
+    found = findings(result.records, settings, job_failed=failed)
     if target is not None:  # how many calls it makes at once for a review is its own affair
         found = [finding for finding in found if finding.cause != "semaphore_not_acquired"]
     return Run(
@@ -135,6 +138,7 @@ def _report(
         baseline_usd_per_m=scenario.pipeline.baseline_usd_per_m,
         repeats_in_input=prepared.corpus.guards.repeats_in_input,
         job_failed=failed,
+        batch_size=scenario.pipeline.batch_size or 10,
     )
     report = {
         "scenario": scenario.name,
@@ -147,7 +151,7 @@ def _report(
         **figures,
         "wall_s": result.wall_s,
         # A job past its deadline hands over no labels either.
-        "accuracy": accuracy({} if failed else result.labels, prepared.truths),
+        "accuracy": accuracy({} if failed else _judged(result), prepared.truths),
         "context_bytes": result.context_bytes,
         "corpus": {
             "name": prepared.corpus.name,
@@ -161,12 +165,18 @@ def _report(
         "expect": expect,
         "records_sha256": records_sha256(records),
     }
-    if result.stopped == "interrupted":
+    if result.stopped in {"interrupted", "never_answered"}:
         begun, wanted = figures["requests"], len(prepared.items)
-        report["notes"].append(f"interrupted: {begun:,} of {wanted:,} requests had begun")
+        report["notes"].append(f"broken off: {begun:,} of {wanted:,} requests had begun")
     if engine == "virtual":
         report["notes"].append("no CPU cost is modelled: the virtual clock counts waiting only")
     return {**report, "slo": slo_of(scenario.slo, report)}
+
+
+def _judged(result: EngineResult) -> dict[str, str | None]:
+    """Labels that the provider gave: one from the cache is the same judgement once more."""
+    hits = {row.key for row in result.records if row.cache == "hit"}
+    return {key: label for key, label in result.labels.items() if key not in hits}
 
 
 def slo_of(bounds: Mapping[str, str], report: Mapping[str, Any]) -> dict[str, Any]:
@@ -234,9 +244,9 @@ def save(run: Run, folder: Path) -> Path:
     try:
         place.mkdir(parents=True, exist_ok=True)
         write_jsonl(run.result.records, place / "records.jsonl")
-        _write(place / "requests.jsonl", _outcomes(run))
+        write_whole(place / "requests.jsonl", _outcomes(run))
         text = json.dumps(run.report, indent=1) + "\n"
-        _write(place / "run.json", [text.encode()])
+        write_whole(place / "run.json", [text.encode()])
     except OSError as error:
         raise InputError(f"{place}: cannot be written: {error.strerror}") from error
     return place
@@ -246,21 +256,15 @@ def _outcomes(run: Run) -> Iterator[bytes]:
     """What was handed over, one line per request."""
     ids = {item.key: item.review.id for item in run.prepared.items}
     failed = run.result.stopped == "job_deadline"
+    causes = Tally(run.result.records, job_failed=failed).causes
     for rows in requests(run.result.records):
         key, last = rows[0].key, rows[-1]
         line = {
             "key": key,
             "review": ids.get(key, ""),
             "outcome": "timed_out" if failed else last.outcome,
-            "verdict": verdict(rows),
+            "verdict": causes.get(key),
             "model": last.model,
             "label": None if failed else run.result.labels.get(key),
         }
         yield msgspec.json.encode(line) + b"\n"
-
-
-def _write(path: Path, parts: Sequence[bytes] | Iterator[bytes]) -> None:
-    partial = path.with_name(path.name + ".part")
-    with partial.open("wb") as file:
-        file.writelines(parts)
-    partial.replace(path)

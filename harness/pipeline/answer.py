@@ -35,7 +35,7 @@ class BadAnswerError(Exception):
 
 
 class _Details(msgspec.Struct):
-    cached_tokens: int = 0
+    cached_tokens: int | None = 0
 
 
 class Usage(msgspec.Struct):
@@ -60,16 +60,16 @@ class _Choice(msgspec.Struct):
 class WireError(msgspec.Struct):
     """OpenRouter's error object; real ones carry a number or, rarely, a word as code."""
 
-    message: str = ""
-    code: int | str = 0
+    message: str | None = ""
+    code: int | str | None = 0
 
 
 class Body(msgspec.Struct):
     """A completion, a chunk of one, or an error in a 200."""
 
-    choices: list[_Choice] = []
+    choices: list[_Choice] | None = None
     usage: Usage | None = None
-    error: WireError | None = None
+    error: WireError | str | None = None
 
 
 class _Reply(msgspec.Struct):
@@ -93,7 +93,7 @@ def decode(data: bytes) -> Body:
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BadAnswerError("not_json") from error
     if body.error is not None:
-        code = body.error.code
+        code = body.error.code if isinstance(body.error, WireError) else None
         raise BadAnswerError("upstream_error", code if isinstance(code, int) else None)
     return body
 
@@ -114,7 +114,7 @@ def answer(text: str, usage: Usage | None, finish_reason: str | None) -> Answer:
         text=text,
         label=label_of(text),
         prompt_tokens=usage.prompt_tokens,
-        cached_tokens=details.cached_tokens,
+        cached_tokens=details.cached_tokens or 0,
         completion_tokens=usage.completion_tokens,
         cost_usd=usage.cost,
     )

@@ -6,6 +6,7 @@ is exact; aiohttp's own fire at whole seconds above five).
 """
 
 import asyncio
+from contextlib import suppress
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self
@@ -20,6 +21,7 @@ from harness.scenario.pipeline import Pipeline
 _NO_LIMITS = aiohttp.ClientTimeout(total=None, sock_connect=None, sock_read=None)
 _DATA = b"data:"
 _DONE = b"[DONE]"
+_END_PATIENCE_S = 1.0
 
 
 class CallError(Exception):
@@ -193,10 +195,11 @@ async def _read_stream(response: aiohttp.ClientResponse, stamps: Stamps) -> Answ
             continue
         data = line[len(_DATA) :].strip()
         if data == _DONE:
+            await _drain(response)
             return answer("".join(text), usage, finish)
         chunk = decode(data)
         usage = chunk.usage or usage
-        for choice in chunk.choices:
+        for choice in chunk.choices or ():
             finish = choice.finish_reason or finish
             piece = choice.delta.content if choice.delta else None
             if piece:
@@ -204,6 +207,13 @@ async def _read_stream(response: aiohttp.ClientResponse, stamps: Stamps) -> Answ
                     stamps.t_first_token = now()
                 text.append(piece)
     raise BadAnswerError("missing_done")
+
+
+async def _drain(response: aiohttp.ClientResponse) -> None:
+    """Read a body's end, for the connection to be used again; not every server sends one."""
+    with suppress(TimeoutError, aiohttp.ClientError):
+        async with asyncio.timeout(_END_PATIENCE_S):
+            await response.content.read()
 
 
 def _retry_after_s(response: aiohttp.ClientResponse) -> float | None:

@@ -25,7 +25,7 @@ def best_of(reports: Sequence[Report]) -> str | None:
     """The fastest valid variant of those that keep their promises, else of all; None without."""
     groups = by_variant(reports)
     sound = {name: group for name, group in groups.items() if all(map(_whole, group))}
-    kept = {n: g for n, g in sound.items() if all(r["slo"]["passed"] for r in g)} or sound
+    kept = {n: g for n, g in sound.items() if all(map(_keeps, g))} or sound
     return max(kept, key=lambda name: _mean_speed(kept[name])) if kept else None
 
 
@@ -39,7 +39,7 @@ def headline(reports: Sequence[Report]) -> str:
     group = by_variant(reports)[best]
     found = group[0]["findings"]
     binds = found[0]["text"] if found else "nothing that its records show"
-    kept = all(report["slo"]["passed"] for report in group)
+    kept = all(map(_keeps, group))
     if len(by_variant(reports)) == 1:
         praise = "keeps its promises" if kept else "breaks its promises"
     else:
@@ -52,6 +52,11 @@ def lessons(reports: Sequence[Report]) -> list[str]:
     best = best_of(reports)
     groups = by_variant(reports)
     return _lessons({name: group[0] for name, group in groups.items() if name != best})
+
+
+def _keeps(report: Report) -> bool:
+    """Keeps its promises; where nothing succeeded none are kept, were there any or not."""
+    return bool(report["slo"]["passed"]) and report["ok"] > 0
 
 
 def _whole(report: Report) -> bool:

@@ -1,7 +1,7 @@
 """The table at the end of a run: variant | claimed | here | why. Made of run reports alone."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from math import floor
+from math import ceil, floor
 from statistics import fmean, stdev
 from typing import Any
 
@@ -30,7 +30,10 @@ def run_table(reports: Sequence[Report], variants: Mapping[str, Variant]) -> Tab
     runs = len({report["seed"] for report in reports})
     seeds = f"seed {first['seed']}" if runs == 1 else f"{runs} seeds"
     table = Table(
-        title=escape(f"{first['scenario']} · {seeds} · {first['corpus']['name']}"),
+        title=escape(
+            f"{first['scenario']} · {seeds} · {first['corpus']['name']}, "
+            f"{percent(first['cache']['repeats_in_input'])} repeats"
+        ),
         title_justify="left",
         expand=False,
         show_lines=True,
@@ -43,7 +46,8 @@ def run_table(reports: Sequence[Report], variants: Mapping[str, Variant]) -> Tab
     for name, group in groups.items():
         variant = variants.get(group[0]["variant"], Variant())
         told = min(group, key=lambda report: (report["valid"], report["slo"]["passed"]))
-        row = (_title(name, group), escape(variant.claim), _here(group), escape(_why(told)))
+        why = f"seed {told['seed']}: {_why(told)}" if len(group) > 1 else _why(told)
+        row = (_title(name, group), escape(variant.claim), _here(group), escape(why))
         table.add_row(*row)
     return table
 
@@ -60,6 +64,8 @@ def _state(group: Sequence[Report]) -> str:
         return "[yellow]interrupted[/]"
     passed = [report["slo"]["passed"] for report in group]
     expected = group[0]["expect"] == "pass"
+    if all(passed) and not any(report["ok"] for report in group):
+        return "[bold red]nothing succeeded[/]"
     if all(passed):
         return "[green]holds[/]" if expected else "[red]holds (unexpected)[/]"
     failed = "fails" if not any(passed) else f"fails {passed.count(False)} of {len(passed)}"
@@ -74,7 +80,8 @@ def _here(group: Sequence[Report]) -> str:
     ok = floor(fmean(report["ok"] for report in group))
     n = fmean(report["requests"] for report in group)
     took = length(fmean(report["duration_s"] for report in group))
-    lines = [f"{speed}, {ok:,} of {n:,.0f} ok in {took}", _money(group), *_labels(group)]
+    lines = [f"{speed}, {ok:,} of {n:,.0f} ok in {took}", *_batches(group)]
+    lines += [_money(group), *_labels(group)]
     cache = group[0]["cache"]
     if cache["lookups"]:
         lines.append(
@@ -82,6 +89,14 @@ def _here(group: Sequence[Report]) -> str:
             f"repeats in input {percent(cache['repeats_in_input'])}"
         )
     return "\n".join(lines)
+
+
+def _batches(group: Sequence[Report]) -> Iterator[str]:
+    """How long a batch took: the first, the one in the middle, the last."""
+    times = [report["batch_s"] for report in group]
+    first, middle, last = (fmean(time[name] for time in times) for name in ("first", "p50", "last"))
+    if middle > 0:
+        yield f"a batch: {first:.1f} s at first, median {middle:.1f} s, {last:.1f} s at last"
 
 
 def _money(group: Sequence[Report]) -> str:
@@ -98,7 +113,8 @@ def _labels(group: Sequence[Report]) -> Iterator[str]:
     if None in values:
         return
     one = group[0]["accuracy"]
-    interval = f" ({percent(one['low'])}-{percent(one['high'])})" if len(group) == 1 else ""
+    low, high = floor(one["low"] * 100), ceil(one["high"] * 100)  # outwards: never too narrow
+    interval = f" ({low}-{high} %)" if len(group) == 1 else ""
     yield f"labels {percent(fmean(values))} right{interval}"
 
 

@@ -27,7 +27,7 @@ class LegacyRouter(msgspec.Struct, frozen=True):
 
     def route(self, review: Review) -> Route:
         """The decision, without a score."""
-        if review.category == "electronics":
+        if review.category.lower() == "electronics":
             return Route(self.strong, None, "electronics")
         chars = len(review.title) + len(review.content)
         if chars > self.long_chars:

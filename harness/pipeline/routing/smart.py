@@ -14,6 +14,7 @@ import msgspec
 
 from harness.corpus.review import Review
 from harness.errors import InputError
+from harness.files import write_whole
 from harness.pipeline.routing.base import Route
 from harness.pipeline.routing.scores import SCORING_VERSION, WEIGHTS, Scores, score
 
@@ -134,10 +135,8 @@ class SmartRouter:
             InputError: the file cannot be written.
         """
         text = msgspec.json.format(msgspec.json.encode(self.to_dict()), indent=2)
-        part = path.with_name(f"{path.name}.part")
         try:
-            part.write_bytes(text + b"\n")
-            part.replace(path)
+            write_whole(path, [text, b"\n"])
         except OSError as error:
             raise InputError(f"{path}: cannot be written: {error.strerror}") from error
 
