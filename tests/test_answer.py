@@ -138,5 +138,5 @@ def test_chunk_of_a_stream_is_decoded_alike() -> None:
     """A delta is read as a choice without a message."""
     chunk = decode(b'{"choices":[{"index":0,"delta":{"role":"assistant","content":"Hi"}}]}')
     assert [
-        (choice.message, choice.delta and choice.delta.content) for choice in chunk.choices
+        (choice.message, choice.delta and choice.delta.content) for choice in chunk.choices or ()
     ] == [(None, "Hi")]
