@@ -6,7 +6,7 @@ connection is not bytes, and is the player's.
 """
 
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, repeat
 
 import msgspec
 
@@ -70,9 +70,9 @@ class Broken(msgspec.Struct, frozen=True):
             yield Write(at_s, self.frame.end, tokens)
 
     def _fields(self) -> bytes:
-        marks = framing.marks(self.who)
         if self.is_page:
-            return pages.HTML + marks
+            return pages.HTML + framing.ray(self.who)
+        marks = framing.marks(self.who)
         wrong = "wrong_type" in self.plan.forms
         if self.is_stream:
             return (framing.JSON if wrong else framing.EVENTS) + marks
@@ -137,7 +137,7 @@ class Broken(msgspec.Struct, frozen=True):
             yield Write(at_s, wire.PROCESSING)
         if plan.reach == "part":
             count = len(text) * plan.share if plan.chunks is None else plan.chunks
-            yield from text[: int(count)]
+            yield from self._stuttered(text[: int(count)])
             if "torn" in plan.forms:
                 yield _half((*text, Write(plan.last_token_s, tail[0]))[min(int(count), len(text))])
             elif not int(count):
@@ -146,7 +146,13 @@ class Broken(msgspec.Struct, frozen=True):
         if plan.reach == "done" and tail[-1] == wire.DONE:
             tail.pop()
         said = text[-1].tokens if text else 0
-        yield from chain(text, (Write(plan.last_token_s, data, said) for data in tail))
+        yield from chain(
+            self._stuttered(text), (Write(plan.last_token_s, data, said) for data in tail)
+        )
+
+    def _stuttered(self, text: list[Write]) -> Iterable[Write]:
+        times = 2 if "duplicated" in self.plan.forms else 1
+        return chain.from_iterable(repeat(one, times) for one in text)
 
     def _pieces(self) -> Iterator[Write]:
         plan = self.plan
@@ -179,15 +185,11 @@ def _half(event: Write) -> Write:
 
 
 def _recoded(parts: Iterable[Write], plan: Plan) -> Iterator[Write]:
-    """The parts with their bytes doubled, cut or damaged."""
-    said = 0
+    """The parts with their bytes cut or damaged."""
     for part in parts:
         data = _broken_text(part.data, plan)
         cut = data.find(_MARK) + 1 if "split_utf8" in plan.forms else 0
         pieces = [data[:cut], data[cut:]] if cut else [data]
-        if "duplicated" in plan.forms and part.tokens > said:
-            pieces *= 2
-        said = max(said, part.tokens)
         for piece in pieces:
             yield Write(part.at_s, piece, part.tokens)
 

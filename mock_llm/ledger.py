@@ -92,7 +92,8 @@ def billed(
     A refusal costs nothing. A non-stream call is billed in full even when its client has left, for
     the model does not stop; a stream that is cut short costs its prompt and the tokens sent so far
     (OpenRouter, at providers where cancelling works). Free are answers that the provider broke off
-    with `finish_reason: error`, and those without tokens or a finish reason.
+    with `finish_reason: error`, and those without tokens or a finish reason; a stream that a fault
+    kept from its first token is one of them.
 
     Args:
         plan: what was decided.
@@ -106,7 +107,7 @@ def billed(
         return 0, 0.0
     if ended == "complete" or not stream:
         return plan.completion_tokens, plan.cost_usd
-    if ended == "broken" and plan.completion_tokens and not delivered_tokens:
+    if plan.ending != "clean" and plan.completion_tokens and not delivered_tokens:
         return 0, 0.0
     missing = 1 - delivered_tokens / max(plan.completion_tokens, 1)
     return delivered_tokens, plan.cost_usd - completion_usd * missing

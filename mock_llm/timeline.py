@@ -59,7 +59,9 @@ def timeline(
 def _refusal(call: Call, plan: Plan, created: int, frame: Framing) -> bytes:
     if "html" in plan.forms:
         who = wire.identity(call.key, plan.draw, created)
-        return frame.whole(plan.status, pages.HTML, pages.page(plan.status, who.ray))
+        return frame.whole(
+            plan.status, pages.HTML + framing.ray(who), pages.page(plan.status, who.ray)
+        )
     refusal = envelope.planned(call, plan, created)
     return frame.whole(refusal.status, framing.JSON + refusal.fields, refusal.body)
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from mock_llm.faults.base import FaultBase, Share
+from mock_llm.faults.base import FaultBase, Share, unsaid
 from mock_llm.plan import Plan
 
 
@@ -12,7 +12,7 @@ class ConnectionReset(FaultBase, frozen=True, kw_only=True, tag="connection_rese
     """The connection is reset (TCP RST).
 
     Evidence: Aider#11. On a virtual clock connections are socket pairs, which know no reset: there
-    it is closed without warning.
+    it is closed without warning. One at the start is free: the model has not begun.
 
     Attributes:
         at: the `start`, in place of an answer, or in the middle of its `body`.
@@ -24,5 +24,6 @@ class ConnectionReset(FaultBase, frozen=True, kw_only=True, tag="connection_rese
 
     def strike(self, plan: Plan, uniform: float) -> Plan:  # noqa: ARG002 - nothing to draw
         """Return a plan that ends with a reset."""
-        reach = "nothing" if self.at == "start" else "part"
-        return msgspec.structs.replace(plan, ending="reset", reach=reach, share=self.share)
+        if self.at == "start":
+            return msgspec.structs.replace(unsaid(plan), ending="reset", reach="nothing")
+        return msgspec.structs.replace(plan, ending="reset", reach="part", share=self.share)
