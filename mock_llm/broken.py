@@ -92,6 +92,7 @@ class Broken(msgspec.Struct, frozen=True):
         if self.is_stream or plan.reach == "headers":
             return None
         slow = self.keep_alive_s is not None and plan.last_token_s > self.keep_alive_s
+        slow = slow and not self.is_page  # Cloudflare knows nothing of OpenRouter's keep-alives
         short = "short_length" in plan.forms
         if not short:
             pieces = {"trickle", "split_utf8"}.intersection(plan.forms)

@@ -144,7 +144,7 @@ def unsaid(plan: Plan, form: Form | None = None) -> Plan:
     return msgspec.structs.replace(
         plan,
         ending="end",
-        forms=plan.forms if form is None else (*plan.forms, form),
+        forms=() if form is None else (form,),
         last_token_s=plan.first_token_s,
         reply="",
         completion_tokens=0,
