@@ -13,6 +13,7 @@ import msgspec
 
 from mock_llm.config import Upstream
 from mock_llm.counts import Counts
+from mock_llm.faults import ArmedFault
 from mock_llm.offer import Offer, compiled
 from mock_llm.plan import Call, Plan
 from mock_llm.replies import TEXT_TOKENS, Reply, limited, padded, reply, words
@@ -47,9 +48,10 @@ class Provider:
         limit = upstream.throttle.requests_per_min
         self._windows = None if limit is None else AccountWindows(limit)
         self._faults = [
-            (name, fault, weather.stream(f"fault:{name}"))
+            ArmedFault(name, fault, weather.stream(f"fault:{name}"))
             for name, fault in upstream.faults.items()
         ]
+        self._began: float | None = None
         self._setup = compiled(weather, "setup", upstream.connection_setup)
         self._transit = weather.stream("transit")
         self._label = weather.stream("label")
@@ -67,14 +69,20 @@ class Provider:
             call: the attempt.
             now: seconds since any fixed origin; must not fall between calls.
         """
+        if self._began is None:
+            self._began = now
         refusal = self._refusal(call, now)
         if refusal is not None:
             return self._on_connection(refusal, call, -1)
         draw = self._admitted.next(call.key)
         offer = self._offers[call.model]
-        plan = self._answer(call, offer, draw, now)
-        for name, fault, uniform in self._faults:
-            plan = fault.apply(plan, name, uniform(call.key, draw))
+        plan = good = self._answer(call, offer, draw, now)
+        for fault in self._faults:
+            plan = fault.apply(plan, call, draw, now - self._began)
+        if plan.cost_usd and plan.completion_tokens != good.completion_tokens:
+            unsaid = good.completion_tokens - plan.completion_tokens
+            cost_usd = max(plan.cost_usd - unsaid * offer.completion_usd, 0.0)
+            plan = msgspec.structs.replace(plan, cost_usd=cost_usd)
         if plan.ending == "refused":
             return self._on_connection(plan, call, draw)
         if offer.cache is not None:

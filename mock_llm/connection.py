@@ -7,6 +7,8 @@ every byte; aiohttp is then handed a response that has already been sent.
 """
 
 import asyncio
+import socket
+import struct
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -95,6 +97,15 @@ class Connection(web.RequestHandler):
             return False
         transport.write(data)
         return True
+
+    def reset(self) -> None:
+        """End the connection with a TCP reset; one that is no TCP just closes."""
+        if self.transport is not None:
+            sock = self.transport.get_extra_info("socket")
+            if sock is not None:
+                # Lingering for no time at all makes TCP send a reset.
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.transport.abort()
 
 
 class ConnectionServer(web.Server):

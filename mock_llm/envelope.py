@@ -4,8 +4,14 @@ import math
 
 import msgspec
 
+from mock_llm import throttled
 from mock_llm.plan import Call, Plan
 from mock_llm.wire import encode, provider_name
+
+_IN_FLIGHT = {
+    "reason": "in_flight_budget_exhausted",
+    "limit_source": "openrouter_in_flight_budget",
+}
 
 
 class Refusal(msgspec.Struct, frozen=True, gc=False):
@@ -59,33 +65,17 @@ def not_allowed(method: str) -> Refusal:
     return refusal(405, "invalid_request", "Method Not Allowed", fields=fields)
 
 
-def planned(call: Call, plan: Plan) -> Refusal:
-    """The refusal that a plan asks for.
-
-    A known wait is told twice, as OpenRouter does since 2026 for a 429 from upstream: as a header
-    in whole seconds, rounded up, and in the metadata, where the raw seconds stand too.
-    """
+def planned(call: Call, plan: Plan, created: int = 0) -> Refusal:
+    """The refusal that a plan asks for; `created` is the unix second of its admission."""
     more: dict[str, object] = {}
+    headers: dict[str, str] = {}
     if plan.status == 429:
-        more = _throttled(call, plan.retry_after_s)
-    elif plan.status >= 500:
+        more, headers = throttled.hints(call, plan, created)
+    elif plan.retry_after_s is not None:
+        headers = {"Retry-After": str(math.ceil(plan.retry_after_s))}
+    if plan.status >= 500:
         more = {"provider_name": provider_name(call.model)}
-    fields = b""
-    if plan.retry_after_s is not None:
-        fields = f"Retry-After: {math.ceil(plan.retry_after_s)}\r\n".encode()
+    if "in_flight_budget" in plan.forms:
+        more = dict(_IN_FLIGHT)
+    fields = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
     return refusal(plan.status, plan.error or "unmapped", plan.message, more, fields)
-
-
-def _throttled(call: Call, retry_after_s: float | None) -> dict[str, object]:
-    raw = f"{call.model} is temporarily rate-limited upstream. Please retry shortly."
-    form: dict[str, object] = {
-        "raw": raw,
-        "provider_name": provider_name(call.model),
-        "is_byok": False,
-    }
-    if retry_after_s is not None:
-        whole = math.ceil(retry_after_s)
-        form["retry_after_seconds"] = whole
-        form["retry_after_seconds_raw"] = retry_after_s
-        form["headers"] = {"Retry-After": str(whole)}
-    return form

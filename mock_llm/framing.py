@@ -7,6 +7,7 @@ import msgspec
 from mock_llm.wire import Identity
 
 JSON = b"Content-Type: application/json\r\n"
+TEXT = b"Content-Type: text/plain; charset=utf-8\r\n"
 EVENTS = b"Content-Type: text/event-stream\r\nCache-Control: no-cache\r\n"
 _USUAL = b"Server: cloudflare\r\nAccess-Control-Allow-Origin: *\r\n"
 _LINES = {
@@ -16,7 +17,12 @@ _LINES = {
 
 def marks(who: Identity) -> bytes:
     """Header fields that tell one answer from another."""
-    return f"CF-RAY: {who.ray}-AMS\r\nX-Generation-Id: {who.id}\r\n".encode()
+    return ray(who) + f"X-Generation-Id: {who.id}\r\n".encode()
+
+
+def ray(who: Identity) -> bytes:
+    """The field that even Cloudflare's own pages have."""
+    return f"CF-RAY: {who.ray}-AMS\r\n".encode()
 
 
 class Framing(msgspec.Struct, frozen=True):
@@ -33,7 +39,7 @@ class Framing(msgspec.Struct, frozen=True):
     def head(self, status: int, fields: bytes) -> bytes:
         """Status line and header fields; the blank line is not among them."""
         line = _LINES.get(status)
-        if line is None:  # 524 and 529 are Cloudflare's and have no phrase
+        if line is None:  # 520 to 529 are Cloudflare's and have no phrase
             line = b"HTTP/1.1 %d Unknown\r\n" % status
         return line + fields + _USUAL + (b"Connection: close\r\n" if self.close else b"")
 

@@ -9,7 +9,7 @@ import msgspec
 from mock_llm.errors import InputError
 from mock_llm.plan import Plan
 
-End = Literal["", "complete", "refused", "client_left", "shutdown"]
+End = Literal["", "complete", "refused", "broken", "client_left", "shutdown"]
 
 
 class Row(msgspec.Struct, kw_only=True, gc=False):
@@ -34,7 +34,7 @@ class Row(msgspec.Struct, kw_only=True, gc=False):
         first_token_s: the first text went out (all of it, in a non-stream answer).
         last_token_s: the last text went out.
         ended_s: it was over: all sent, or the client was gone, or the server stopped.
-        ended: how; "" while it goes on.
+        ended: how; "" while it goes on. `broken`: a fault broke it off, or made it no answer.
         prompt_tokens: as counted.
         cached_tokens: of these, from the prompt cache.
         completion_tokens: as billed.
@@ -91,7 +91,9 @@ def billed(
 
     A refusal costs nothing. A non-stream call is billed in full even when its client has left, for
     the model does not stop; a stream that is cut short costs its prompt and the tokens sent so far
-    (OpenRouter, at providers where cancelling works).
+    (OpenRouter, at providers where cancelling works). Free are answers that the provider broke off
+    with `finish_reason: error`, and those without tokens or a finish reason; a stream that a fault
+    kept from its first token is one of them.
 
     Args:
         plan: what was decided.
@@ -100,10 +102,13 @@ def billed(
         delivered_tokens: completion tokens that went out.
         completion_usd: the part of `plan.cost_usd` that the whole completion has.
     """
-    if plan.status != 200:
+    blank = not plan.finish_reason and not plan.completion_tokens
+    if plan.status != 200 or plan.finish_reason == "error" or blank:
         return 0, 0.0
     if ended == "complete" or not stream:
         return plan.completion_tokens, plan.cost_usd
+    if plan.ending != "clean" and plan.completion_tokens and not delivered_tokens:
+        return 0, 0.0
     missing = 1 - delivered_tokens / max(plan.completion_tokens, 1)
     return delivered_tokens, plan.cost_usd - completion_usd * missing
 

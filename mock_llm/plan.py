@@ -11,7 +11,35 @@ from typing import Literal
 
 import msgspec
 
-Ending = Literal["clean", "hang", "refused"]
+Ending = Literal["clean", "refused", "hang", "stall", "keep_alive", "end", "eof", "reset"]
+Reach = Literal["nothing", "headers", "part", "done", "all"]
+Form = Literal[
+    # of errors
+    "html",
+    "upstream_2025",
+    "upstream_2026",
+    "free_per_day",
+    "free_per_minute",
+    "bare",
+    "hints_in_headers",
+    "hints_in_body",
+    "in_flight_budget",
+    # of bodies that are no answer
+    "error_body",
+    "no_choices",
+    "null_content",
+    "usage_chunk",
+    "string_code",
+    "torn",
+    # of how an answer is sent
+    "short_length",
+    "events",
+    "wrong_type",
+    "trickle",
+    "duplicated",
+    "split_utf8",
+    "invalid_utf8",
+]
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,13 +78,21 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         error: wire error class (`rate_limit_exceeded`, `provider_overloaded`, ...) or "".
         message: the error's human text, "" when there is none.
         retry_after_s: the true wait until a retry can succeed, when the provider knows it.
-        ending: `clean` plays to the end; `hang` sends nothing and never answers; `refused` answers
-            with the error.
+        ending: `clean` plays to the end; `refused` answers with the error; `hang` sends nothing and
+            never answers. The others play as far as `reach`: then `stall` is silent for ever,
+            `keep_alive` sends keep-alives for ever, `end` ends as a good answer would though it is
+            none, `eof` closes the connection without the end, `reset` resets it.
+        reach: `nothing` not even headers, `headers`, `part` of the text (see `share` and `chunks`),
+            `done` all but a stream's end mark, or `all`, with which a `stall` lacks only the end of
+            the HTTP body.
+        share: of the text that a `part` has.
+        chunks: of a stream, events that a `part` has in place of a share.
+        forms: variants of the shape, see `Form`; none is OpenRouter's usual shape.
         first_token_s: first token (or the refusal) is ready, from admission.
         last_token_s: last token is ready.
         reply: the text to send.
         completion_tokens: its length in tokens.
-        finish_reason: `stop` or `length`.
+        finish_reason: `stop`, `length`, `error`, or "" for none.
         prompt_tokens: as counted.
         cached_tokens: of these, served by the prompt cache.
         cost_usd: what a completed answer costs.
@@ -69,11 +105,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
     retry_after_s: float | None = None
     ending: Ending = "clean"
+    reach: Reach = "all"
+    share: float = 1.0
+    chunks: int | None = None
+    forms: tuple[Form, ...] = ()
     first_token_s: float = 0.0
     last_token_s: float = 0.0
     reply: str = ""
     completion_tokens: int = 0
-    finish_reason: Literal["stop", "length"] = "stop"
+    finish_reason: Literal["stop", "length", "error", ""] = "stop"
     prompt_tokens: int = 0
     cached_tokens: int = 0
     cost_usd: float = 0.0

@@ -9,8 +9,11 @@ from mock_llm.connection import Connection
 from mock_llm.envelope import Refusal
 from mock_llm.framing import Framing
 from mock_llm.ledger import End, Ledger, Row, billed
-from mock_llm.plan import Call, Plan
+from mock_llm.plan import Call, Ending, Plan
 from mock_llm.timeline import Write, timeline
+
+_SILENT = frozenset({"hang", "stall", "keep_alive"})
+_ENDED: dict[Ending, End] = {"clean": "complete", "refused": "refused"}
 
 
 class Player:
@@ -56,14 +59,11 @@ class Player:
             row.admitted_s = loop.time()
             plan = self._provider.admit(call, row.admitted_s)
             _note_plan(row, plan)
-            delivered = await self._deliver(link, frame, row, call, plan)
+            ended = await self._deliver(link, frame, row, call, plan)
         except asyncio.CancelledError:
             self._end(link, row, plan, "client_left" if link.left_s is not None else "shutdown")
             raise
-        if delivered:
-            self._end(link, row, plan, "complete" if plan.status == 200 else "refused")
-        else:
-            self._end(link, row, plan, "client_left")
+        self._end(link, row, plan, ended)
 
     def refuse(self, link: Connection, frame: Framing, row: Row, refusal: Refusal) -> None:
         """End an attempt that never reached the provider."""
@@ -74,8 +74,8 @@ class Player:
 
     async def _deliver(
         self, link: Connection, frame: Framing, row: Row, call: Call, plan: Plan
-    ) -> bool:
-        """Send everything in time; False when the client did not get all of it."""
+    ) -> End:
+        """Send everything in time, do to the connection what the plan says, return how it ended."""
         loop = asyncio.get_running_loop()
         admitted_s = loop.time() if row.admitted_s is None else row.admitted_s
         writes = timeline(
@@ -86,15 +86,24 @@ class Player:
             completion_usd=self._completion_usd(row, plan),
             frame=frame,
         )
-        sent = False
+        sent = link.left_s is None
         for write in writes:
             if (when := admitted_s + write.at_s) > loop.time():
                 await _until(loop, when)
             if sent := link.send(write.data):
                 _note_write(row, write, loop.time())
-        if plan.ending == "hang":
+            elif plan.ending == "keep_alive":
+                break  # it would go on for hours
+        if plan.ending in _SILENT:
             await link.gone()
-        return sent
+            return "client_left"
+        if not sent:
+            return "client_left"
+        if plan.ending == "eof":
+            link.force_close()
+        elif plan.ending == "reset":
+            link.reset()
+        return _ENDED.get(plan.ending, "broken")
 
     def _completion_usd(self, row: Row, plan: Plan) -> float:
         return plan.completion_tokens * self._usd_per_token.get(row.model, 0.0)

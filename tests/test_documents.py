@@ -21,7 +21,7 @@ from harness.scenario.pipeline import Backoff, Legacy, Pipeline, Single, Smart
 from mock_llm import __main__ as mock_main
 from mock_llm.config import ColdStart, Model, Profile, PromptCache, Throttle, Upstream
 from mock_llm.distributions import Distribution
-from mock_llm.faults import Fault
+from mock_llm.faults import Fault, FaultBase
 
 README = (ROOT / "README.md").read_text("utf-8")
 SCENARIO = ROOT / "scenarios" / "timeout_crisis.toml"
@@ -136,6 +136,17 @@ def test_kinds_are_documented() -> None:
     names = [*kinds(Fault), *kinds(Distribution)]
     assert len(names) >= 12
     assert [name for name in names if f"`{name}`" not in README] == []
+
+
+@pytest.mark.parametrize("fault", Fault.__args__, ids=lambda one: one.__name__)
+def test_faults_are_documented(fault: type[msgspec.Struct]) -> None:
+    """Every fault has a line in the README with its own keys, and says where it was seen."""
+    tag = fault.__struct_config__.tag
+    (line,) = re.findall(rf"^\| `{tag}` \|.*$", README, re.MULTILINE)
+    own = [name for name in fault.__struct_fields__ if name not in FaultBase.__struct_fields__]
+    assert [name for name in own if f"`{name}`" not in line] == []
+    assert "Evidence: " in (fault.__doc__ or "")
+    assert [name for name in FaultBase.__struct_fields__ if f"`{name}`" not in README] == []
 
 
 def test_crisis_prints_what_the_readme_shows(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Faults: each strikes at its rate, fails a plan in its own way, and leaves failed plans alone."""
 
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -7,9 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mock_llm.behaviour import Provider
+from mock_llm.config import Model, Upstream
 from mock_llm.distributions import Uniform
-from mock_llm.faults import Fault, HangBeforeHeaders, ServerError
-from mock_llm.plan import Plan
+from mock_llm.faults import EmptyContent, Fault, FaultBase, HangBeforeHeaders, NoDone, ServerError
+from mock_llm.framing import Framing
+from mock_llm.plan import Call, Plan
+from mock_llm.timeline import timeline
 
 PLAN = Plan(
     first_token_s=1.0,
@@ -116,3 +121,88 @@ def test_nonsense_is_refused(table: object, sentence: str) -> None:
     with pytest.raises(msgspec.ValidationError) as caught:
         _read(table)
     assert sentence in str(caught.value)
+
+
+def _admitted(fault: Fault, calls: list[tuple[str, bool, float]]) -> list[bool]:
+    """Whether the fault struck, by model, stream and time of each call."""
+    models = {slug: Model(prompt_usd_per_m=1, completion_usd_per_m=1) for slug in ("a", "b")}
+    provider = Provider(Upstream(models=models, faults={"f": fault}), seed=1)
+    plans = [
+        provider.admit(Call(key=f"r{n}", model=model, stream=stream, prompt_tokens=1), 100.0 + at_s)
+        for n, (model, stream, at_s) in enumerate(calls)
+    ]
+    return [plan.injected == ("f",) for plan in plans]
+
+
+def test_a_fault_keeps_to_its_models() -> None:
+    """Only the named models are struck."""
+    calls = [("a", False, 0.0), ("b", False, 0.0), ("a", True, 0.0)]
+    assert _admitted(HangBeforeHeaders(rate=1, models=("b",)), calls) == [False, True, False]
+
+
+def test_a_fault_keeps_to_its_window() -> None:
+    """It strikes from its first second on and before its last, counted from the first call."""
+    calls = [("a", False, at_s) for at_s in (0.0, 9.9, 10.0, 19.9, 20.0)]
+    burst = ServerError(rate=1, from_s=10, until_s=20)
+    assert _admitted(burst, calls) == [False, False, True, True, False]
+
+
+def test_the_first_n_then_fine() -> None:
+    """Only calls that it could strike count as the first ones."""
+    calls = [("b", True, 0.0), ("a", False, 0.0), ("a", True, 0.0), ("a", True, 1.0)]
+    fault = NoDone(rate=1, models=("a",), first_n=1)
+    assert _admitted(fault, calls) == [False, False, True, False]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_limits_do_not_change_the_weather(seed: int) -> None:
+    """Of the calls inside a window the same are struck as without it."""
+    always, later = (
+        Provider(Upstream(faults={"f": fault}), seed=seed)
+        for fault in (ServerError(rate=0.5), ServerError(rate=0.5, from_s=20))
+    )
+    calls = [Call(key=f"r{n}", model="openai/gpt-4o", prompt_tokens=1) for n in range(60)]
+    struck, kept = (
+        [provider.admit(call, float(n)).status for n, call in enumerate(calls)]
+        for provider in (always, later)
+    )
+    assert kept == [200] * 20 + struck[20:]
+    assert 503 in kept
+
+
+def test_an_empty_answer_costs_its_prompt() -> None:
+    """With a finish reason the prompt is billed and the text that never came is not."""
+    models = {"a": Model(prompt_usd_per_m=1, completion_usd_per_m=10)}
+    costs = []
+    for fault in (EmptyContent(rate=1), EmptyContent(rate=1, finish_reason="null")):
+        provider = Provider(Upstream(models=models, faults={"f": fault}), seed=1)
+        plan = provider.admit(Call(key="r", model="a", prompt_tokens=50), 0.0)
+        costs.append((plan.completion_tokens, plan.cost_usd))
+    assert costs == [(0, pytest.approx(50e-6)), (0, 0.0)]
+
+
+@given(
+    kinds=st.lists(st.sampled_from(Fault.__args__), max_size=5),
+    stream=st.booleans(),
+    first_s=st.sampled_from([0.0, 0.3, 2.0]),
+    keep_alive_s=st.sampled_from([None, 0.4]),
+    chunked=st.booleans(),
+)
+def test_any_mix_of_faults_can_be_sent(
+    kinds: list[type[FaultBase]],
+    stream: bool,
+    first_s: float,
+    keep_alive_s: float | None,
+    chunked: bool,
+) -> None:
+    """Whatever faults come together, what goes out is in order of time and begins with a head."""
+    call = Call(key="r", model="openai/gpt-4o", stream=stream, prompt_tokens=9)
+    plan = msgspec.structs.replace(PLAN, first_token_s=first_s, last_token_s=first_s + 1)
+    for kind in kinds:
+        plan = kind(rate=1).apply(plan, kind.__name__, 0.5)
+    frame = Framing(chunked=chunked, close=not chunked)
+    writes = timeline(call, plan, 1_800_000_000, keep_alive_s=keep_alive_s, frame=frame)
+    sent = list(islice(writes, 300))
+    times = [write.at_s for write in sent]
+    assert times == sorted(times)
+    assert b"".join(write.data for write in sent[:1]).startswith(b"HTTP/1.1 ") == bool(sent)

@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from mock_llm.errors import InputError
 from mock_llm.ledger import Delays, End, Ledger, Row, billed
 from mock_llm.plan import Plan
 
 PLAN = Plan(completion_tokens=10, prompt_tokens=100, cost_usd=3.0)
+CUT = replace(PLAN, ending="eof", reach="part")
 REFUSED = Plan(status=503, ending="refused", prompt_tokens=100, cost_usd=3.0)
 
 
@@ -24,12 +26,33 @@ REFUSED = Plan(status=503, ending="refused", prompt_tokens=100, cost_usd=3.0)
         (REFUSED, "refused", False, (0, 0.0)),
         (REFUSED, "client_left", False, (0, 0.0)),
         (Plan(status=0), "client_left", False, (0, 0.0)),
+        (CUT, "broken", False, (10, 3.0)),
+        (CUT, "broken", True, (4, 1.8)),
+        (replace(CUT, finish_reason="error"), "broken", True, (0, 0.0)),
+        (replace(CUT, finish_reason="error"), "client_left", False, (0, 0.0)),
+        (replace(CUT, finish_reason="", completion_tokens=0), "broken", False, (0, 0.0)),
+        (replace(CUT, finish_reason="stop", completion_tokens=0), "broken", False, (0, 3.0)),
     ],
 )
 def test_what_is_billed(plan: Plan, ended: End, stream: bool, expected: tuple[int, float]) -> None:
     """All of a non-stream call, a stream as far as it got, nothing of what was refused."""
     actual = billed(plan, ended, stream=stream, delivered_tokens=4, completion_usd=2.0)
     assert actual == pytest.approx(expected)
+
+
+def test_stream_kept_from_its_first_token_is_free() -> None:
+    """No token and no finish reason: nothing is billed, unless it was the client that left."""
+    ends: list[tuple[Plan, End]] = [
+        (CUT, "broken"),
+        (replace(CUT, ending="hang"), "client_left"),
+    ]
+    costs = [
+        billed(plan, ended, stream=True, delivered_tokens=0, completion_usd=2.0)
+        for plan, ended in ends
+    ]
+    assert costs == [(0, 0.0), (0, 0.0)]
+    left = billed(PLAN, "client_left", stream=True, delivered_tokens=0, completion_usd=2.0)
+    assert left == (0, 1.0)
 
 
 def test_memory_is_bounded_and_totals_are_not() -> None:

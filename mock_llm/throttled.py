@@ -1,0 +1,64 @@
+"""The forms of a 429, and where each puts its hints: header fields, metadata, or both."""
+
+import math
+from typing import NamedTuple
+
+from mock_llm.plan import Call, Plan
+from mock_llm.wire import provider_name
+
+
+class Hints(NamedTuple):
+    """What a refusal says beside its type and message."""
+
+    metadata: dict[str, object]
+    headers: dict[str, str]
+
+
+def hints(call: Call, plan: Plan, created: int) -> Hints:
+    """Return the metadata and the real header fields of a 429.
+
+    A known wait is told twice unless the plan says where, as OpenRouter does since 2026 for a 429
+    from upstream: as a header in whole seconds, rounded up, and in the metadata, where the raw
+    seconds stand too.
+
+    Args:
+        call: the request.
+        plan: its refusal; without a form of its own it has that of 2026.
+        created: unix second of its admission, for limits that end with the day or minute.
+    """
+    headers = _headers(plan, created)
+    metadata = _metadata(call, plan)
+    if headers and "hints_in_headers" not in plan.forms:
+        if plan.retry_after_s is not None:
+            metadata["retry_after_seconds"] = math.ceil(plan.retry_after_s)
+            metadata["retry_after_seconds_raw"] = plan.retry_after_s
+        metadata["headers"] = headers
+    return Hints(metadata, {} if "hints_in_body" in plan.forms else headers)
+
+
+def _metadata(call: Call, plan: Plan) -> dict[str, object]:
+    if {"bare", "free_per_day", "free_per_minute"}.intersection(plan.forms):
+        return {}
+    said = f"{call.model} is temporarily rate-limited upstream. Please retry shortly."
+    found: dict[str, object] = {"raw": said, "provider_name": provider_name(call.model)}
+    return found if "upstream_2025" in plan.forms else {**found, "is_byok": False}
+
+
+def _headers(plan: Plan, created: int) -> dict[str, str]:
+    if "free_per_day" in plan.forms:
+        return _window(50, created, 86_400)
+    if "free_per_minute" in plan.forms:
+        return _window(20, created, 60)
+    if plan.retry_after_s is None:
+        return {}
+    return {"Retry-After": str(math.ceil(plan.retry_after_s))}
+
+
+def _window(limit: int, created: int, length_s: int) -> dict[str, str]:
+    """A free tier's limit, until its window of so many seconds ends; the reset in epoch ms."""
+    reset_ms = (created // length_s + 1) * length_s * 1000
+    return {
+        "X-RateLimit-Limit": str(limit),
+        "X-RateLimit-Remaining": "0",
+        "X-RateLimit-Reset": str(reset_ms),
+    }
