@@ -38,25 +38,43 @@ class Provider:
         self, upstream: Upstream, *, seed: int, answers: Mapping[str, str] | None = None
     ) -> None:
         weather = Keyed(seed)
-        self.upstream = upstream
         self.seed = seed
         self.answers: Mapping[str, str] = {} if answers is None else answers
-        self._offers = {
-            name: Offer(model, model.profile or upstream.profile, weather)
-            for name, model in upstream.models.items()
-        }
-        limit = upstream.throttle.requests_per_min
-        self._windows = None if limit is None else AccountWindows(limit)
-        self._faults = [
-            ArmedFault(name, fault, weather.stream(f"fault:{name}"))
-            for name, fault in upstream.faults.items()
-        ]
-        self._began: float | None = None
-        self._setup = compiled(weather, "setup", upstream.connection_setup)
+        self._weather = weather
         self._transit = weather.stream("transit")
         self._label = weather.stream("label")
-        self._count = counter(upstream.token_counts)
         self._arrived, self._admitted = Counts(), Counts()
+        self._began: float | None = None
+        self._offers: dict[str, Offer] = {}
+        self._faults: list[ArmedFault] = []
+        self._windows: AccountWindows | None = None
+        self.change(upstream)
+
+    def change(self, upstream: Upstream) -> None:
+        """Be another upstream from the next attempt on.
+
+        What stays as it was keeps its memory: how often a request was tried, who called how often,
+        which models are warm, how many attempts a fault could have struck.
+        """
+        weather, offers = self._weather, self._offers
+        armed = {(fault.name, fault.fault): fault for fault in self._faults}
+        self.upstream = upstream
+        self._offers = {}
+        for name, model in upstream.models.items():
+            profile, known = model.profile or upstream.profile, offers.get(name)
+            same = known is not None and (known.model, known.profile) == (model, profile)
+            self._offers[name] = known if known and same else Offer(model, profile, weather)
+        limit = upstream.throttle.requests_per_min
+        if limit is None:
+            self._windows = None
+        elif self._windows is None or self._windows.limit != limit:
+            self._windows = AccountWindows(limit)
+        self._faults = [
+            armed.get((name, fault)) or ArmedFault(name, fault, weather.stream(f"fault:{name}"))
+            for name, fault in upstream.faults.items()
+        ]
+        self._setup = compiled(weather, "setup", upstream.connection_setup)
+        self._count = counter(upstream.token_counts)
 
     def transit_s(self, key: str) -> float:
         """Return how long an arriving attempt at this request travels before `admit` sees it."""

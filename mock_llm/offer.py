@@ -15,7 +15,7 @@ class Offer:
     """One model of one run. Draws take (request key, draw number) to seconds or tokens."""
 
     def __init__(self, model: Model, profile: Profile, weather: Keyed) -> None:
-        self.model = model
+        self.model, self.profile = model, profile
         self.ttft = compiled(weather, "ttft", profile.ttft)
         self.itl = compiled(weather, "itl", profile.itl)
         wanted = profile.output_tokens

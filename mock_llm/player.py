@@ -40,6 +40,10 @@ class Player:
         self._ledger = ledger
         self._epoch_s = epoch_s
         self._transit = transit
+        self.change(upstream)
+
+    def change(self, upstream: Upstream) -> None:
+        """Take another upstream's prices and keep-alive interval from the next attempt on."""
         self._keep_alive_s = upstream.keep_alive_s
         self._usd_per_token = {
             slug: model.completion_usd_per_m * 1e-6 for slug, model in upstream.models.items()

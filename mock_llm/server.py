@@ -4,8 +4,9 @@ All time is the running loop's, so the same server runs on a wall clock and on a
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from aiohttp import hdrs, web
 from multidict import CIMultiDictProxy, istr
@@ -32,6 +33,17 @@ _METHODS = {
 _KEEP, _CLOSE = Sent(close=False), Sent(close=True)
 _OPEN, _LAST, _HTTP_1_0 = Framing(), Framing(close=True), Framing(chunked=False, close=True)
 _REQUEST_KEY, _ATTEMPT = istr("X-Request-Key"), istr("X-Attempt")
+
+
+class Page(NamedTuple):
+    """An answer that no plan decides about: status, header fields beyond the usual ones, body."""
+
+    status: int
+    fields: bytes
+    body: bytes
+
+
+Endpoint = Callable[[web.BaseRequest, bytes], Awaitable[Page]]
 
 
 class MockServer:
@@ -63,15 +75,43 @@ class MockServer:
         ledger_file: Path | None = None,
         transit: bool = True,
     ) -> None:
-        provider = Provider(upstream, seed=seed, answers=answers or {})
-        self._reader = Reader(upstream)
+        self._provider = Provider(upstream, seed=seed, answers=answers or {})
         self.ledger = Ledger(ledger_file)
-        self._player = Player(upstream, provider, self.ledger, epoch_s, transit=transit)
-        self._keys = frozenset(upstream.keys)
-        self._models = wire.models(upstream.models, int(epoch_s))
+        self._player = Player(upstream, self._provider, self.ledger, epoch_s, transit=transit)
+        self._epoch_s = epoch_s
         self._cancel = upstream.handler_cancellation
+        self._endpoints: dict[str, Endpoint] = {}
+        self._read_settings(upstream)
         self._web: ConnectionServer | None = None
         self._listener: asyncio.Server | None = None
+
+    @property
+    def upstream(self) -> Upstream:
+        """The provider that it imitates at the moment."""
+        return self._provider.upstream
+
+    def change(self, upstream: Upstream) -> None:
+        """Imitate another provider from the next request on; see `behaviour.Provider.change`.
+
+        Attempts under way end as they were planned.
+        """
+        self._provider.change(upstream)
+        self._player.change(upstream)
+        self._read_settings(upstream)
+
+    def _read_settings(self, upstream: Upstream) -> None:
+        self._reader = Reader(upstream)
+        self._keys = frozenset(upstream.keys)
+        self._models = wire.models(upstream.models, int(self._epoch_s))
+
+    def mount(self, path: str, endpoint: Endpoint) -> None:
+        """Serve something of one's own at a path and at everything below it.
+
+        Args:
+            path: `/__something`, without a slash at the end.
+            endpoint: gets the request and its whole body, returns the answer.
+        """
+        self._endpoints[path] = endpoint
 
     def protocol_factory(self) -> Connection:
         """Return the protocol of a new connection; call it in the loop that will serve it."""
@@ -106,8 +146,11 @@ class MockServer:
         frame = _OPEN if request.keep_alive else _LAST
         if request.version < (1, 1):
             frame = _HTTP_1_0
-        method = _METHODS.get(request.raw_path.partition("?")[0])
-        if request.method != method:
+        path = request.raw_path.partition("?")[0]
+        method = _METHODS.get(path)
+        if method is None and (own := self._endpoints.get("/" + path[1:].partition("/")[0])):
+            await self._serve_own(request, link, frame, own)
+        elif request.method != method:
             if request.method == hdrs.METH_HEAD:
                 frame = _LAST  # whose client takes no body: the next response would be misread
             _send(link, frame, envelope.not_allowed(method) if method else envelope.NOT_FOUND)
@@ -116,6 +159,15 @@ class MockServer:
         else:
             await self._chat(request, link, frame, fresh=fresh)
         return _CLOSE if frame.close else _KEEP
+
+    async def _serve_own(
+        self, request: web.BaseRequest, link: Connection, frame: Framing, own: Endpoint
+    ) -> None:
+        try:
+            page = await own(request, await request.read())
+        except web.HTTPRequestEntityTooLarge:
+            page = Page(413, framing.JSON, envelope.TOO_LARGE.body)
+        link.send(frame.whole(page.status, page.fields, page.body))
 
     async def _chat(
         self, request: web.BaseRequest, link: Connection, frame: Framing, *, fresh: bool

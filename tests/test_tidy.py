@@ -28,7 +28,7 @@ LONGEST_FUNCTION = 60
 MEDIAN_FILE = 150
 MEDIAN_FUNCTION = 8
 P90_FUNCTION = 25
-LARGEST_PRODUCT = 10_000  # lines of code: a docstring that says more shall cost nothing
+LARGEST_PRODUCT = 16_000  # lines of code: a docstring that says more shall cost nothing
 
 # From the bottom to the top: a layer imports from itself and from those before it.
 LAYERS = ("core", "pipeline", "engines", "report", "experiments", "cli")

@@ -89,7 +89,8 @@ class ArmedFault:
     """
 
     def __init__(self, name: str, fault: FaultBase, uniform: Callable[[str, int], float]) -> None:
-        self._name, self._fault, self._uniform = name, fault, uniform
+        self.name, self.fault = name, fault
+        self._uniform = uniform
         self._seen = 0
 
     def apply(self, plan: Plan, call: Call, draw: int, since_s: float) -> Plan:
@@ -101,13 +102,13 @@ class ArmedFault:
             draw: which draw of its request's weather it uses.
             since_s: seconds since the run's first attempt was admitted.
         """
-        fault = self._fault
+        fault = self.fault
         if not fault.concerns(call, since_s):
             return plan
         self._seen += 1
         if fault.first_n is not None and self._seen > fault.first_n:
             return plan
-        return fault.apply(plan, self._name, self._uniform(call.key, draw))
+        return fault.apply(plan, self.name, self._uniform(call.key, draw))
 
 
 def refused(

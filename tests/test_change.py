@@ -1,0 +1,75 @@
+"""A mock that becomes another provider while it runs, and pages of one's own beside the API."""
+
+import json
+
+import msgspec
+from aiohttp import web
+from loopback import head, mock, post, run
+
+from mock_llm import framing
+from mock_llm.behaviour import Provider
+from mock_llm.config import ColdStart, Profile, Throttle, Upstream
+from mock_llm.faults import ServerError
+from mock_llm.plan import Call
+from mock_llm.server import Page
+
+ONE = Call(key="r", model="openai/gpt-4o-mini", prompt_tokens=10)
+
+
+def test_what_stays_keeps_its_memory() -> None:
+    """Draws, throttle windows, warm models and fault counts outlive a change of something else."""
+    upstream = Upstream(
+        profile=Profile(ttft=0.0, cold_start=ColdStart(extra_s=9.0)),
+        throttle=Throttle(requests_per_min=3),
+        faults={"first": ServerError(rate=1.0, first_n=1, status=500)},
+    )
+    provider = Provider(upstream, seed=1)
+    before = provider.admit(ONE, 0.0)
+    provider.change(msgspec.structs.replace(upstream, keep_alive_s=9.0))
+    after = [provider.admit(ONE, now) for now in (1.0, 2.0, 3.0)]
+    assert (before.status, before.draw) == (500, 0)
+    assert [(plan.status, plan.draw) for plan in after] == [(200, 1), (200, 2), (429, -1)]
+    assert after[0].first_token_s < 1.0
+
+
+def test_what_changes_begins_anew() -> None:
+    """A changed fault counts from nothing, and a fault that is gone strikes no more."""
+    provider = Provider(
+        Upstream(faults={"a": ServerError(rate=1.0, first_n=1, status=500)}), seed=1
+    )
+    seen = [provider.admit(ONE, 0.0).status, provider.admit(ONE, 1.0).status]
+    provider.change(Upstream(faults={"a": ServerError(rate=1.0, first_n=1, status=529)}))
+    seen += [provider.admit(ONE, 2.0).status, provider.admit(ONE, 3.0).status]
+    provider.change(Upstream())
+    assert [*seen, provider.admit(ONE, 4.0).status] == [500, 200, 529, 200, 200]
+
+
+def test_server_changes_between_requests() -> None:
+    """A fault put in while connections are open strikes the next call on them."""
+
+    async def test() -> None:
+        async with mock() as running:
+            client = await running.client()
+            statuses = [(await client.ask(post()))[0]]
+            running.server.change(Upstream(faults={"down": ServerError(rate=1.0, status=503)}))
+            statuses.append((await client.ask(post()))[0])
+        assert statuses == [200, 503]
+
+    run(test())
+
+
+def test_own_pages_are_served() -> None:
+    """What is mounted gets the request with its body; other paths are still unknown."""
+
+    async def own(request: web.BaseRequest, body: bytes) -> Page:
+        return Page(201, framing.JSON, json.dumps([request.path, body.decode()]).encode())
+
+    async def test() -> None:
+        async with mock() as running:
+            running.server.mount("/__own", own)
+            client = await running.client()
+            status, _, body = await client.ask(head("PUT", "/__own/page", size=2) + b"hi")
+            other = (await client.ask(head("GET", "/__other")))[0]
+        assert (status, json.loads(body), other) == (201, ["/__own/page", "hi"], 404)
+
+    run(test())
