@@ -1,4 +1,4 @@
-"""`python -m mock_llm serve [SCENARIO]`: the mock alone."""
+"""`python -m mock_llm serve [SCENARIO]`: the mock alone; `record` and `fit` for cassettes."""
 
 import argparse
 import sys
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from mock_llm.cassette_cli import add_commands, add_replay, replaying
 from mock_llm.config import Upstream
 from mock_llm.errors import InputError
 from mock_llm.loader import load_upstream
@@ -38,6 +39,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--ledger", type=Path, help="append every attempt to this file (JSONL)")
     command.add_argument("--answers", type=Path, help="right labels: JSONL with key and label")
     command.add_argument("--zero-delay", action="store_true", help="answers are ready at once")
+    add_replay(command)
+    add_commands(commands, _port)
     return parser
 
 
@@ -45,8 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code: 0 fine, 2 bad input."""
     options = _parser().parse_args(arguments)
     try:
+        if run := getattr(options, "run", None):
+            run(options)
+            return 0
+        upstream = load_upstream(options.scenario) if options.scenario else Upstream()
         serve(
-            load_upstream(options.scenario) if options.scenario else Upstream(),
+            replaying(upstream, options),
             host=options.host,
             port=options.port,
             seed=options.seed,

@@ -131,6 +131,11 @@ class Cassette(msgspec.Struct, frozen=True, kw_only=True):
     warning: str = ""
 
 
+def below_root(path: str) -> str:
+    """A path without the API's root."""
+    return path.removeprefix(next((root for root in ROOTS if path.startswith(f"{root}/")), ""))
+
+
 def decoded(body: bytes) -> Any:
     """JSON decoded, or None: an unpaired surrogate, an infinite number or any other rubbish."""
     try:

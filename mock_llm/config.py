@@ -90,6 +90,21 @@ class Throttle(Table, frozen=True, kw_only=True):
     requests_per_min: Positive | None = None
 
 
+class Playback(Table, frozen=True, kw_only=True):
+    """Recorded answers in place of made-up ones.
+
+    Attributes:
+        file: the cassette, relative to the scenario's file.
+        timing: `recorded` plays every chunk when it came, `none` at once, `sampled` at times drawn
+            from those of the whole cassette, by model.
+        on_miss: a request that is not on it is an `error`, or answered by the `mock`.
+    """
+
+    file: str
+    timing: Literal["recorded", "none", "sampled"] = "recorded"
+    on_miss: Literal["error", "mock"] = "error"
+
+
 def default_models() -> dict[str, Model]:
     """Five tiers, cheapest first, at OpenRouter's list prices of November 2026."""
     return {
@@ -121,6 +136,7 @@ class Upstream(Table, frozen=True, kw_only=True):
         handler_cancellation: work for a departed client is cancelled.
         token_counts: `estimate` is cheap, `exact` needs the `tokens` extra.
         reply: `review` answers as a review classifier, `text` with words.
+        cassette: see `Playback`.
     """
 
     profile: Profile = Profile()
@@ -133,3 +149,4 @@ class Upstream(Table, frozen=True, kw_only=True):
     handler_cancellation: bool = False
     token_counts: Literal["estimate", "exact"] = "estimate"  # noqa: S105 - tokens of text
     reply: Literal["review", "text"] = "review"
+    cassette: Playback | None = None

@@ -12,7 +12,7 @@ _HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection"}
     | {"te", "trailer", "transfer-encoding", "upgrade"}
 )
-_OURS = frozenset({"host", "content-length", "accept-encoding", "expect"})
+_OURS = frozenset({"host", "content-length", "content-encoding", "accept-encoding", "expect"})
 
 
 class Flight:

@@ -11,6 +11,8 @@ from typing import Literal
 
 import msgspec
 
+from mock_llm.tape import Tape
+
 Ending = Literal["clean", "refused", "hang", "stall", "keep_alive", "end", "eof", "reset"]
 Reach = Literal["nothing", "headers", "part", "done", "all"]
 Form = Literal[
@@ -57,6 +59,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         max_tokens: cap on the completion, or None.
         stream: server-sent events were asked for.
         new_connection: first request on its connection.
+        recording: identity of the recorded request that it repeats; "" for none.
     """
 
     key: str
@@ -68,6 +71,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int | None = None
     stream: bool = False
     new_connection: bool = False
+    recording: str = ""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +102,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         cost_usd: what a completed answer costs.
         draw: which draw of the request's weather this attempt used; -1 when it used none.
         injected: names of the faults that fired, in order.
+        tape: a recorded answer that is played in place of a rendered one.
     """
 
     status: int = 200
@@ -119,3 +124,4 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: float = 0.0
     draw: int = -1
     injected: tuple[str, ...] = ()
+    tape: Tape | None = None

@@ -19,7 +19,7 @@ from yarl import URL
 
 from mock_llm import envelope
 from mock_llm.budget import Budget
-from mock_llm.cassette import ROOTS, CassetteWriter
+from mock_llm.cassette import CassetteWriter, below_root
 from mock_llm.connection import Connection, ConnectionServer, Sent
 from mock_llm.envelope import Refusal
 from mock_llm.errors import InputError
@@ -38,11 +38,9 @@ def now_utc() -> str:
 
 def api_path(path: str) -> str | None:
     """What comes after the API's root; None for a path that leads out of it."""
-    root = next(root for root in ROOTS if path == root or path.startswith(f"{root}/") or not root)
-    rest = path[len(root) :]
-    below = not rest or rest.startswith("/")
+    rest = below_root(path)
     segments = {one.lower().replace("%2e", ".") for one in rest.split("/")}
-    return rest if below and not segments & {".", ".."} else None
+    return rest if rest.startswith("/") and not segments & {".", ".."} else None
 
 
 def checked_upstream(address: str) -> str:
@@ -82,6 +80,10 @@ def tls(authority: Path | None) -> ssl.SSLContext:
     return context
 
 
+def _raise(error: InputError) -> None:
+    raise error
+
+
 class Recorder:
     """The proxy.
 
@@ -92,9 +94,7 @@ class Recorder:
         authority: file of a private certificate authority.
         key: API key to be sent in place of the client's; never stored or shown.
         clock: the time as it is noted in the cassette.
-
-    Attributes:
-        broken: done when the cassette can no longer be written; its result says why.
+        on_broken: called when the cassette can no longer be written, with the reason.
     """
 
     def __init__(
@@ -106,14 +106,14 @@ class Recorder:
         authority: Path | None = None,
         key: str | None = None,
         clock: Callable[[], str] = now_utc,
+        on_broken: Callable[[InputError], object] = _raise,
     ) -> None:
         self._upstream, self._writer, self._budget = upstream, writer, budget
         self._tls, self._key, self._clock = tls(authority), key, clock
         self._web: ConnectionServer | None = None
         self._listener: asyncio.Server | None = None
         self._session: aiohttp.ClientSession | None = None
-        self.broken: list[InputError] = []
-        self.on_broken: Callable[[], None] = lambda: None
+        self._on_broken = on_broken
 
     def protocol_factory(self) -> Connection:
         """Return the protocol of a new connection; call it in the loop that will serve it."""
@@ -228,8 +228,7 @@ class Recorder:
         try:
             self._writer.add(flight.exchange(now))
         except InputError as error:
-            self.broken.append(error)
-            self.on_broken()
+            self._on_broken(error)
 
 
 async def _relay(

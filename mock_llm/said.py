@@ -31,7 +31,7 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
 def read_said(body: bytes) -> Said:
     """Read a whole answer or a whole stream."""
     parts = [part for part in _parts(body) if isinstance(part, dict)]
-    usages = [usage for part in parts if isinstance(usage := part.get("usage"), dict)]
+    usages = [part["usage"] for part in parts if isinstance(part.get("usage"), dict)]
     usage: dict[str, Any] = usages[-1] if usages else {}
     cost = usage.get("cost")
     return Said(

@@ -12,7 +12,6 @@ from aiohttp import hdrs, web
 from multidict import CIMultiDictProxy, istr
 
 from mock_llm import envelope, framing, wire
-from mock_llm.behaviour import Provider
 from mock_llm.chat import Reader, read_chat
 from mock_llm.config import Upstream
 from mock_llm.connection import Connection, ConnectionServer, Sent
@@ -21,6 +20,7 @@ from mock_llm.framing import Framing
 from mock_llm.ledger import Ledger, Row
 from mock_llm.plan import Call
 from mock_llm.player import Player
+from mock_llm.replay import asked, provider_of, replay_of
 
 EPOCH_S = 1_793_491_200.0  # 2026-11-01 00:00 UTC
 BACKLOG = 4096  # aiohttp's 128 drops connections in a burst
@@ -62,7 +62,8 @@ class MockServer:
         ledger: what was injected and what was delivered.
 
     Raises:
-        InputError: the ledger's file cannot be written, or exact token counts are not installed.
+        InputError: the ledger's file cannot be written, the upstream's cassette cannot be read, or
+            exact token counts are not installed.
     """
 
     def __init__(
@@ -75,7 +76,8 @@ class MockServer:
         ledger_file: Path | None = None,
         transit: bool = True,
     ) -> None:
-        self._provider = Provider(upstream, seed=seed, answers=answers or {})
+        self._replay = replay_of(upstream, seed)
+        self._provider = provider_of(upstream, self._replay, seed=seed, answers=answers or {})
         self.ledger = Ledger(ledger_file)
         self._player = Player(upstream, self._provider, self.ledger, epoch_s, transit=transit)
         self._epoch_s = epoch_s
@@ -148,7 +150,9 @@ class MockServer:
             frame = _HTTP_1_0
         path = request.raw_path.partition("?")[0]
         method = _METHODS.get(path)
-        if method is None and (own := self._endpoints.get("/" + path[1:].partition("/")[0])):
+        if self._replay is not None and self._replay.has(request.method, path):
+            await self._chat(request, link, frame, fresh=fresh)
+        elif method is None and (own := self._endpoints.get("/" + path[1:].partition("/")[0])):
             await self._serve_own(request, link, frame, own)
         elif request.method != method:
             if request.method == hdrs.METH_HEAD:
@@ -184,11 +188,24 @@ class MockServer:
             _send(link, _LAST, envelope.invalid("the body is incomplete"))
             link.force_close()
         else:
-            call = self._read(request.headers, body, row)
+            call = self._recorded(request, body, row) or self._read(request.headers, body, row)
             if isinstance(call, Refusal):
                 self._player.refuse(link, frame, row, call)
             else:
                 await self._player.play(link, frame, row, call)
+
+    def _recorded(self, request: web.BaseRequest, body: bytes, row: Row) -> Call | Refusal | None:
+        """Make a call of a request that a cassette answers; None leaves it to the mock."""
+        account = _bearer(request.headers.get(hdrs.AUTHORIZATION, ""))
+        if self._replay is None or (self._keys and account not in self._keys):
+            return None
+        wanted = asked(request.method, request.raw_path, request.headers, body)
+        call = self._replay.call(wanted, account, new_connection=row.new_connection)
+        if isinstance(call, Call):
+            row.attempt = _clean(request.headers.get(_ATTEMPT, ""))
+            row.key, row.account = _clean(call.key), _masked(account)
+            row.model, row.stream = call.model, call.stream
+        return call
 
     def _read(self, headers: CIMultiDictProxy[str], body: bytes, row: Row) -> Call | Refusal:
         """Make a call of a request, or say what is wrong with it; fills in who asked for what."""

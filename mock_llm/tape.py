@@ -1,10 +1,6 @@
 """A recorded answer as something to play: a head, and pieces of a body at their moments."""
 
-from typing import Literal
-
 import msgspec
-
-TapeEnding = Literal["clean", "eof", "reset", "stall"]
 
 
 class Piece(msgspec.Struct, frozen=True, gc=False):
@@ -22,7 +18,7 @@ class Piece(msgspec.Struct, frozen=True, gc=False):
 
 
 class Tape(msgspec.Struct, frozen=True, kw_only=True):
-    """What a plan plays in place of an answer of the mock's own.
+    """What a plan plays in place of an answer of the mock's own; the plan says how it ends.
 
     Attributes:
         status: HTTP status; 0 when not even a head came.
@@ -30,7 +26,7 @@ class Tape(msgspec.Struct, frozen=True, kw_only=True):
         length: the `Content-Length` it declared, which a broken body falls short of; None: chunks.
         headers_s: when the head came, from admission.
         pieces: of the body, in order.
-        ending: how it ended; `stall` is silent for ever.
+        end_s: when it was over.
     """
 
     status: int
@@ -38,9 +34,4 @@ class Tape(msgspec.Struct, frozen=True, kw_only=True):
     length: int | None = None
     headers_s: float = 0.0
     pieces: tuple[Piece, ...] = ()
-    ending: TapeEnding = "clean"
-
-    @property
-    def end_s(self) -> float:
-        """When its last byte came."""
-        return self.pieces[-1].at_s if self.pieces else self.headers_s
+    end_s: float = 0.0

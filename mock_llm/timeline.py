@@ -15,6 +15,7 @@ from mock_llm.broken import Broken
 from mock_llm.framing import Framing
 from mock_llm.pacing import Write, text_events, ticks
 from mock_llm.plan import Call, Plan
+from mock_llm.playback import playback
 
 __all__ = ["Write", "timeline"]
 
@@ -38,6 +39,8 @@ def timeline(
         completion_usd: the part of the plan's cost that the completion has.
         frame: how the connection wants it.
     """
+    if plan.tape is not None:
+        return playback(plan.tape, frame, whole=plan.ending in {"clean", "refused", "end"})
     if plan.ending == "hang":
         return iter(())
     if plan.status != 200:
