@@ -17,14 +17,12 @@ from mock_llm.cassette import CassetteWriter, read_cassette
 from mock_llm.config import Playback, Upstream
 from mock_llm.errors import InputError
 from mock_llm.fit import fitted
-from mock_llm.record import Recorder, checked_upstream
+from mock_llm.record import Recorder, checked_upstream, tls
 
 Options = argparse.Namespace
 
 
-def add_commands(
-    commands: "argparse._SubParsersAction[Any]", port: Callable[[str], int]
-) -> None:
+def add_commands(commands: "argparse._SubParsersAction[Any]", port: Callable[[str], int]) -> None:
     """Add `record` and `fit` to the command line; each sets `run`.
 
     Args:
@@ -93,7 +91,7 @@ def _fit(options: Options) -> None:
 def _record(options: Options) -> None:
     upstream = checked_upstream(options.upstream)
     budget = Budget(options.max_requests, options.max_usd)
-    key = _key(options.key_env)
+    key, trust = _key(options.key_env), tls(options.ca)
     broken: list[InputError] = []
     stop = asyncio.Event()
 
@@ -104,7 +102,7 @@ def _record(options: Options) -> None:
     writer = CassetteWriter(options.cassette, upstream)
     if writer.warning:
         _tell(writer.warning)
-    recorder = Recorder(upstream, writer, budget, authority=options.ca, key=key, on_broken=give_up)
+    recorder = Recorder(upstream, writer, budget, trust=trust, key=key, on_broken=give_up)
     with asyncio.Runner() as runner:
         runner.run(_serve(recorder, options.host, options.port, stop))
     _tell(f"passed on {budget.requests} requests, answers cost ${budget.usd:.6f}")

@@ -29,8 +29,8 @@ class Flight:
         error: why it failed, in words.
     """
 
-    def __init__(self, request: Request, secrets: Secrets, began_s: float, at: str) -> None:
-        self.request, self.secrets = request, secrets
+    def __init__(self, request: Request, own: Secrets, began_s: float, at: str) -> None:
+        self.request, self.secrets = request, own
         self.began_s, self.recorded_at = began_s, at
         self.sent_s: float | None = None
         self.new_connection = False

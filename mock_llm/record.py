@@ -65,7 +65,7 @@ def checked_upstream(address: str) -> str:
     return str(plain).rstrip("/")
 
 
-def tls(authority: Path | None) -> ssl.SSLContext:
+def tls(authority: Path | None = None) -> ssl.SSLContext:
     """The check of certificates: always on, a private authority besides the system's.
 
     Raises:
@@ -91,7 +91,7 @@ class Recorder:
         upstream: address of the API, as `checked_upstream` returns it.
         writer: of the cassette.
         budget: what may be spent.
-        authority: file of a private certificate authority.
+        trust: how certificates are verified, see `tls`.
         key: API key to be sent in place of the client's; never stored or shown.
         clock: the time as it is noted in the cassette.
         on_broken: called when the cassette can no longer be written, with the reason.
@@ -103,13 +103,13 @@ class Recorder:
         writer: CassetteWriter,
         budget: Budget,
         *,
-        authority: Path | None = None,
+        trust: ssl.SSLContext | None = None,
         key: str | None = None,
         clock: Callable[[], str] = now_utc,
         on_broken: Callable[[InputError], object] = _raise,
     ) -> None:
         self._upstream, self._writer, self._budget = upstream, writer, budget
-        self._tls, self._key, self._clock = tls(authority), key, clock
+        self._tls, self._key, self._clock = trust or tls(), key, clock
         self._web: ConnectionServer | None = None
         self._listener: asyncio.Server | None = None
         self._session: aiohttp.ClientSession | None = None
@@ -177,8 +177,8 @@ class Recorder:
         loop, link = asyncio.get_running_loop(), cast("Connection", request.protocol)
         headers = outward(request.headers.items(), self._key)
         query = request.raw_path.partition("?")[2]
-        safe, secrets = stored(request.method, path, query, headers, body)
-        flight = Flight(safe, secrets, loop.time(), self._clock())
+        safe, own = stored(request.method, path, query, headers, body)
+        flight = Flight(safe, own, loop.time(), self._clock())
         url = URL(self._upstream + path + (f"?{query}" if query else ""), encoded=True)
         try:
             return await self._pass_on(request, flight, url, headers, body)

@@ -26,7 +26,8 @@ _NO_SECRETS = REQUEST_FIELDS | {"x-request-key", "idempotency-key"}
 _RATE_LIMITS = ("x-ratelimit-", "ratelimit-")
 _SECRET_FIELD = re.compile(r"auth|cookie|key|token|secret|session|password", re.IGNORECASE)
 _SECRET_NAME = re.compile(
-    r"(api|access|auth|secret|private)?[-_]?(key|token|secret|password)|authorization",
+    r".*(api|access|auth|secret|private)[-_]?key|(.*[-_])?(api|access|auth)?[-_]?token"
+    r"|(.*[-_])?secret|password|authorization",
     re.IGNORECASE,
 )
 _SHORTEST = 6  # masking anything shorter would riddle the text with accidental finds
@@ -89,7 +90,7 @@ class Secrets:
         """A query without the values that may not be stored."""
         parts = [part.partition("=") for part in query.split("&") if part]
         kept = (
-            f"{name}{equals}{'***' if _SECRET_NAME.search(unquote_plus(name)) else value}"
+            f"{name}{equals}{'***' if _in_address(unquote_plus(name)) else value}"
             for name, equals, value in parts
         )
         return self.text("&".join(kept))
@@ -124,14 +125,14 @@ def stored(
         body: as it came.
     """
     fields = list(headers)
-    secrets = Secrets(fields, query, decoded(body))
-    request = request_of(method, secrets.text(path), secrets.query(query), secrets.masked(body))
+    own = Secrets(fields, query, decoded(body))
+    request = request_of(method, own.text(path), own.query(query), own.masked(body))
     if request.body is not None:
         # Once more in one form: escapes may have hidden a secret from the first look.
-        plain = decoded(secrets.masked(canonical(_without_secrets(request.body))))
+        plain = decoded(own.masked(canonical(_without_secrets(request.body))))
         request = msgspec.structs.replace(request, body=plain)
-    allowed = [(name, secrets.text(value)) for name, value in allowed_request(fields)]
-    return msgspec.structs.replace(request, headers=allowed), secrets
+    allowed = [(name, own.text(value)) for name, value in allowed_request(fields)]
+    return msgspec.structs.replace(request, headers=allowed), own
 
 
 def _without_secrets(body: Any) -> Any:
@@ -148,6 +149,10 @@ def _is_secret(name: str, value: object) -> bool:
     return isinstance(value, str) and bool(_SECRET_NAME.fullmatch(name))
 
 
+def _in_address(name: str) -> bool:
+    return name.lower() == "key" or bool(_SECRET_NAME.fullmatch(name))
+
+
 def _of_headers(headers: Iterable[tuple[str, str]]) -> Iterator[str]:
     for name, value in headers:
         if name.lower() in _NO_SECRETS or not _SECRET_FIELD.search(name):
@@ -160,7 +165,7 @@ def _of_headers(headers: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 def _of_query(query: str) -> Iterator[str]:
     for name, value in parse_qsl(query):
-        if _SECRET_NAME.search(name):
+        if _in_address(name):
             yield value
 
 

@@ -13,6 +13,7 @@ from mock_llm.budget import Budget
 from mock_llm.cassette import Cassette, CassetteWriter, Exchange, read_cassette
 from mock_llm.config import Playback, Upstream
 from mock_llm.connection import Connection
+from mock_llm.flight import Flight
 from mock_llm.record import Recorder
 
 KEY = "sk-or-v1-" + "0123456789abcdef" * 4
@@ -82,6 +83,14 @@ class Recording:
     def __init__(self, path: Path, recorder: Recorder) -> None:
         self.path, self.recorder, self.port = path, recorder, 0
         self.clients: list[Client] = []
+        self._ended = asyncio.Semaphore(0)
+        keep = recorder._keep
+
+        def watched(flight: Flight, now: float) -> None:
+            keep(flight, now)
+            self._ended.release()
+
+        recorder._keep = watched  # type: ignore[method-assign]
 
     @property
     def url(self) -> str:
@@ -96,9 +105,9 @@ class Recording:
 
     async def ended(self, count: int = 1) -> list[Exchange]:
         """The exchanges once there are so many."""
-        while len(found := read_cassette(self.path).exchanges) < count:
-            await asyncio.sleep(0.005)
-        return found
+        while len(self.cassette().exchanges) < count:
+            await self._ended.acquire()
+        return self.cassette().exchanges
 
     def cassette(self) -> Cassette:
         """What is recorded by now."""
@@ -137,7 +146,7 @@ async def arrivals(
     async with session.post(url + "/chat/completions", json=body, headers=headers) as answer:
         pieces.append((loop.time() - began, b""))
         try:
-            async for data in answer.content.iter_any():
+            while data := await answer.content.readany():
                 pieces.append((loop.time() - began, data))
         except aiohttp.ClientError:
             return answer.status, pieces, "broken"

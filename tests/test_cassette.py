@@ -164,7 +164,7 @@ def test_other_files_are_refused(tmp_path: Path, text: str, complaint: str) -> N
 
 
 def test_budget_counts_calls_and_dollars() -> None:
-    """It refuses at the limit, takes the dearest answer for an unknown one, and does not go on blindly."""
+    """It refuses at a limit, takes the dearest answer for an unknown one, and stops when blind."""
     calls, dollars, blind = Budget(max_requests=1), Budget(max_usd=0.5), Budget(max_usd=0.5)
     assert (calls.refusal(), dollars.refusal()) == ("", "")
     calls.begin()
@@ -185,9 +185,15 @@ def test_budget_counts_calls_and_dollars() -> None:
             Said(text="Hi", completion_tokens=2),
         ),
         (
-            b': OPENROUTER PROCESSING\n\ndata: {"choices":[{"delta":{"content":"a"}}]}\n\n'
-            b'data: {"choices":[{"delta":{"content":"b"}}],"usage":{"cost":0.5,"prompt_tokens":9}}'
-            b"\n\ndata: [DONE]\n\n",
+            b"\n\n".join(
+                [
+                    b": OPENROUTER PROCESSING",
+                    b'data: {"choices":[{"delta":{"content":"a"}}]}',
+                    b'data: {"choices":[{"delta":{"content":"b"}}]}',
+                    b'data: {"choices":[],"usage":{"cost":0.5,"prompt_tokens":9}}',
+                    b"data: [DONE]",
+                ]
+            ),
             Said(text="ab", prompt_tokens=9, cost_usd=0.5),
         ),
         (b'{"error":{"code":502}}', Said(failed=True)),

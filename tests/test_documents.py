@@ -19,7 +19,7 @@ from harness.scenario.load import load_file
 from harness.scenario.model import Workload
 from harness.scenario.pipeline import Backoff, Legacy, Pipeline, Single, Smart
 from mock_llm import __main__ as mock_main
-from mock_llm.config import ColdStart, Model, Profile, PromptCache, Throttle, Upstream
+from mock_llm.config import ColdStart, Model, Playback, Profile, PromptCache, Throttle, Upstream
 from mock_llm.distributions import Distribution
 from mock_llm.faults import Fault, FaultBase
 
@@ -118,14 +118,14 @@ def test_first_lines_run_the_crisis_and_the_tests() -> None:
 @pytest.mark.parametrize("word", sorted(set(command_line())))
 def test_command_line_is_documented(word: str) -> None:
     """Every command and every option is in the README or a page of docs."""
-    assert re.search(rf"`{re.escape(word)}[`/ ]", README)
+    assert re.search(rf"`{re.escape(word)}[`/ ]", MANUAL)
 
 
 @pytest.mark.parametrize(
     "table",
     [
         *(Workload, Pipeline, Backoff, Legacy, Smart, Single),
-        *(Upstream, Model, Throttle, Profile, ColdStart, PromptCache),
+        *(Upstream, Model, Throttle, Profile, ColdStart, PromptCache, Playback),
     ],
 )
 def test_keys_are_documented(table: type[msgspec.Struct]) -> None:

@@ -113,15 +113,15 @@ def test_every_ending_goes_through(
 
     async def test() -> None:
         path = tmp_path / "c.jsonl"
-        async with scripted(plays(*pieces, ending=ending)) as upstream:
-            async with recording(path, upstream) as on:
-                client = await on.client()
-                client.writer.write(post(Authorization=f"Bearer {KEY}", Connection="close"))
-                try:
-                    seen = await client.reader.read()
-                except ConnectionResetError:
-                    seen = b"" if ending == "reset" else b"?"
-                (exchange,) = await on.ended()
+        script = plays(*pieces, ending=ending)
+        async with scripted(script) as upstream, recording(path, upstream) as on:
+            client = await on.client()
+            client.writer.write(post(Authorization=f"Bearer {KEY}", Connection="close"))
+            try:
+                seen = await client.reader.read()
+            except ConnectionResetError:
+                seen = b"" if ending == "reset" else b"?"
+            (exchange,) = await on.ended()
         assert exchange.ended == ended
         assert exchange.status == (200 if pieces else 0)
         assert body in seen
@@ -309,13 +309,15 @@ def test_a_cassette_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     told_of: list[InputError] = []
 
     async def test() -> None:
-        async with scripted(plays(reply(ANSWER))) as upstream:
-            async with recording(tmp_path / "c", upstream, on_broken=told_of.append) as on:
-                writer = on.recorder._writer
-                writer.close()
-                writer._file = writer._path.open("rb", buffering=0)  # nothing can be written to it
-                client = await on.client()
-                assert (await client.ask(post()))[0] == 200
+        async with (
+            scripted(plays(reply(ANSWER))) as upstream,
+            recording(tmp_path / "c", upstream, on_broken=told_of.append) as on,
+        ):
+            writer = on.recorder._writer
+            writer.close()
+            writer._file = writer._path.open("rb", buffering=0)  # nothing can be written to it
+            client = await on.client()
+            assert (await client.ask(post()))[0] == 200
         assert [str(error) for error in told_of] == [
             f"{tmp_path / 'c'}: cannot write: Bad file descriptor"
         ]

@@ -48,6 +48,7 @@ def test_key_is_found_across_events() -> None:
     [
         {"api_key": "opaque-1234567"},
         {"provider": {"options": [{"token": "opaque-1234567"}]}},
+        {"plugins": [{"openaiApiKey": "opaque-1234567", "webhook_secret": "opaque-1"}]},
         {"messages": [{"role": "user", "content": f"my key is {KEY}"}]},
         {"messages": [{"role": "user", "content": "another, sk-proj-abcdefghijkl"}]},
     ],
