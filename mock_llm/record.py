@@ -28,7 +28,7 @@ from mock_llm.redact import stored
 
 CONNECT_S = 30.0
 _BACKLOG = 4096
-_BREAKS = (aiohttp.ClientError, OSError)
+_BREAKS = (aiohttp.ClientError, OSError, ValueError)  # the last: bytes that are no UTF-8
 
 
 def now_utc() -> str:
@@ -163,6 +163,8 @@ class Recorder:
             body = await request.read()
         except web.HTTPRequestEntityTooLarge:
             return _refused(envelope.TOO_LARGE)
+        except (web.RequestPayloadError, OSError):
+            return _refused(envelope.invalid("the body is incomplete"))
         if refusal := self._budget.refusal():
             message = f"The recorder's budget is spent: {refusal}"
             more: dict[str, object] = {"reason": "recorder_budget"}
@@ -179,7 +181,7 @@ class Recorder:
         query = request.raw_path.partition("?")[2]
         safe, own = stored(request.method, path, query, headers, body)
         flight = Flight(safe, own, loop.time(), self._clock())
-        url = URL(self._upstream + path + (f"?{query}" if query else ""), encoded=True)
+        url = self._upstream + path + (f"?{query}" if query else "")
         try:
             return await self._pass_on(request, flight, url, headers, body)
         except asyncio.CancelledError:
@@ -192,7 +194,7 @@ class Recorder:
         self,
         request: web.BaseRequest,
         flight: Flight,
-        url: URL,
+        url: str,
         headers: list[tuple[str, str]],
         body: bytes,
     ) -> web.StreamResponse:
@@ -200,7 +202,7 @@ class Recorder:
         try:
             async with self._client().request(
                 request.method,
-                url,
+                URL(url, encoded=True),
                 headers=headers,
                 data=body or None,
                 allow_redirects=False,

@@ -73,11 +73,12 @@ class Secrets:
 
     def masked(self, data: bytes) -> bytes:
         """The same number of bytes, secrets made unreadable."""
-        hidden = set(self._found(data, range(len(data))))
-        places = [place for found in _SAID.finditer(data) for place in range(*found.span(1))]
-        if places:
-            # A streamed text is cut by its events: what was said is searched without them.
-            hidden.update(self._found(bytes(data[place] for place in places), places))
+        hidden = {place for span in self._found(data) for place in range(*span)}
+        # A streamed text is cut by its events: what was said is searched without them.
+        spans = [found.span(1) for found in _SAID.finditer(data)] if b"data:" in data else []
+        if whole := list(self._found(b"".join(data[start:end] for start, end in spans))):
+            places = [place for span in spans for place in range(*span)]
+            hidden.update(place for start, end in whole for place in places[start:end])
         if not hidden:
             return data
         return bytes(42 if place in hidden else byte for place, byte in enumerate(data))
@@ -104,12 +105,11 @@ class Secrets:
             start += len(piece)
         return cut
 
-    def _found(self, data: bytes, places: "range | list[int]") -> Iterator[int]:
-        """Where secrets are, each byte of the data standing at its place."""
+    def _found(self, data: bytes) -> Iterator[tuple[int, int]]:
+        """From where to where secrets are."""
         for pattern in (self._own, _LOOKS_SECRET):
             for found in pattern.finditer(data) if pattern else ():
-                group = found.lastindex or 0
-                yield from places[found.start(group) : found.end(group)]
+                yield found.span(found.lastindex or 0)
 
 
 def stored(

@@ -7,7 +7,7 @@ repeats. An attempt that the throttle or a fault refuses uses none.
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -21,7 +21,7 @@ from mock_llm.plan import Call, Ending, Plan
 from mock_llm.redact import stored
 from mock_llm.rng import request_key
 from mock_llm.said import Said, read_said
-from mock_llm.tape import Tape
+from mock_llm.tape import Piece, Tape
 from mock_llm.tapes import Retime, Sampled, as_recorded, at_once, first_s, is_good, tape_of
 
 CHAT = "/chat/completions"
@@ -48,6 +48,14 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
 
 
+class Take(NamedTuple):
+    """A recorded exchange, what it says, and how it is played."""
+
+    exchange: Exchange
+    said: Said
+    tape: Tape
+
+
 class Replay:
     """A cassette being played.
 
@@ -65,9 +73,9 @@ class Replay:
     def __init__(self, settings: Playback, seed: int) -> None:
         cassette = read_cassette(Path(settings.file))
         self._settings = settings
-        self._found: defaultdict[str, list[Exchange]] = defaultdict(list)
+        self._takes: defaultdict[str, list[Take]] = defaultdict(list)
         for exchange in cassette.exchanges:
-            self._found[identity(exchange.request)].append(exchange)
+            self._takes[identity(exchange.request)].append(_take(exchange))
         requests = [exchange.request for exchange in cassette.exchanges]
         self.models = {one.model for one in requests if one.model}
         self._places = {(one.method, one.path) for one in requests}
@@ -88,10 +96,11 @@ class Replay:
         """
         request, _ = stored(asked.method, asked.path, asked.query, asked.headers, asked.body)
         name = identity(request)
-        if name not in self._found:
+        takes = self._takes.get(name)
+        if takes is None:
             if self._settings.on_miss == "mock" and asked.path == CHAT:
                 return None
-            known = [exchanges[0].request for exchanges in self._found.values()]
+            known = [takes[0].exchange.request for takes in self._takes.values()]
             return miss.refusal(request, known)
         body = decoded(asked.body)
         text = miss.last_user_message(body)
@@ -100,7 +109,7 @@ class Replay:
             key=next(keys, "") or request_key(text),
             model=request.model,
             account=account,
-            prompt_tokens=max(_said(one).prompt_tokens for one in self._found[name]),
+            prompt_tokens=max(take.said.prompt_tokens for take in takes),
             text=text,
             stream=isinstance(body, dict) and body.get("stream") is True,
             new_connection=new_connection,
@@ -116,20 +125,19 @@ class Replay:
         """
         if plan.ending in {"refused", "hang"}:
             return plan
-        exchange = self._next(call.recording)
-        said = _said(exchange)
+        exchange, said, tape = self._next(call.recording)
         good = is_good(exchange) and not said.failed
         if plan.injected and good and (plan.forms or plan.ending not in _CUTS):
             # In a shape of its own the mock says what was recorded.
             return replace(plan, reply=said.text) if plan.reply and said.text else plan
-        tape = self._retime(tape_of(exchange, said), exchange, call.key, plan.draw)
-        taped = _taped(tape, exchange, said, plan)
-        return _cut(taped, plan) if plan.injected and good else taped
+        timed = self._retime(tape, exchange, call.key, plan.draw)
+        taped = _taped(timed, exchange, said, plan)
+        return _cut(taped, plan, call.stream) if plan.injected and good else taped
 
-    def _next(self, name: str) -> Exchange:
-        exchanges, place = self._found[name], self._played[name]
+    def _next(self, name: str) -> Take:
+        takes, place = self._takes[name], self._played[name]
         self._played[name] += 1
-        return exchanges[min(place, len(exchanges) - 1)]
+        return takes[min(place, len(takes) - 1)]
 
 
 class ReplayProvider(Provider):
@@ -162,8 +170,9 @@ def _retime(settings: Playback, exchanges: list[Exchange], seed: int) -> Retime:
     return at_once if settings.timing == "none" else as_recorded
 
 
-def _said(exchange: Exchange) -> Said:
-    return read_said(b"".join(chunk.data for chunk in exchange.chunks))
+def _take(exchange: Exchange) -> Take:
+    said = read_said(b"".join(chunk.data for chunk in exchange.chunks))
+    return Take(exchange, said, tape_of(exchange, said))
 
 
 def _taped(tape: Tape, exchange: Exchange, said: Said, plan: Plan) -> Plan:
@@ -190,14 +199,16 @@ def _taped(tape: Tape, exchange: Exchange, said: Said, plan: Plan) -> Plan:
     )
 
 
-def _cut(taped: Plan, plan: Plan) -> Plan:
-    """A recorded answer that a fault breaks off."""
+def _cut(taped: Plan, plan: Plan, stream: bool) -> Plan:
+    """A recorded answer that a fault breaks off: a stream between its chunks."""
     tape = taped.tape
     if tape is None or plan.reach == "nothing":
         return plan
     pieces = tape.pieces if plan.reach != "headers" else ()
-    if plan.reach == "part":
+    if plan.reach == "part" and stream:
         pieces = pieces[: int(len(pieces) * plan.share) if plan.chunks is None else plan.chunks]
+    elif plan.reach == "part":
+        pieces = _first_bytes(pieces, plan.share)
     if plan.reach == "done" and pieces:
         last = replace(pieces[-1], data=pieces[-1].data.removesuffix(_DONE))
         pieces = (*pieces[:-1], last)
@@ -205,6 +216,16 @@ def _cut(taped: Plan, plan: Plan) -> Plan:
     end_s = tape.end_s if whole else pieces[-1].at_s if pieces else tape.headers_s
     short = replace(tape, pieces=pieces, end_s=end_s)
     return replace(taped, ending=plan.ending, reach=plan.reach, injected=plan.injected, tape=short)
+
+
+def _first_bytes(pieces: tuple[Piece, ...], share: float) -> tuple[Piece, ...]:
+    """The pieces that begin before a share of all bytes is out, the last one cut there."""
+    left, kept = int(sum(len(piece.data) for piece in pieces) * share), []
+    for piece in pieces:
+        data = piece.data[:left]
+        kept += [replace(piece, data=data, tokens=0)] if data else []
+        left -= len(data)
+    return tuple(kept)
 
 
 def replay_of(upstream: Upstream, seed: int) -> Replay | None:

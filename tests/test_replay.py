@@ -159,6 +159,18 @@ def test_faults_strike_recordings(tmp_path: Path) -> None:
     assert (status, round(pieces[0][0], 6)) == (503, 0.5)
 
 
+def test_a_fault_cuts_a_recorded_answer_by_its_bytes(tmp_path: Path) -> None:
+    """Of an answer in one piece a fault leaves its share of the bytes, tokens not billed."""
+    ask = question("Tell me.")
+    path = cassette(tmp_path / "c", (ask, answered("x" * 200)))
+    whole = merged(play_virtually(played(path), [ask])[0][0])[2]
+    faults: dict[str, Fault] = {"cut": PrematureEof(rate=1.0, share=0.25)}
+    upstream = Upstream(cassette=played(path).cassette, faults=faults)
+    ((_, pieces, ended),), server = play_virtually(upstream, [ask])
+    assert b"".join(data for _, data in pieces) == whole[: len(whole) // 4]
+    assert (ended, server.ledger.rows[0].first_token_s) == ("broken", None)
+
+
 def test_a_recording_can_hang_midway(tmp_path: Path) -> None:
     """A fault's silence begins after its share of the recorded stream."""
     ask = question("Tell me.", stream=True)
