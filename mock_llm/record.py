@@ -221,7 +221,6 @@ class Recorder:
                 flight.ended = broken_by(error)
             if flight.ended == "reset":
                 link.reset()
-            link.force_close()
             return Sent(close=True)
 
     def _keep(self, flight: Flight, now: float) -> None:
