@@ -40,7 +40,7 @@ def hints(call: Call, plan: Plan, created: int) -> Hints:
 
 
 def _metadata(call: Call, plan: Plan) -> dict[str, object]:
-    if "bare" in plan.forms or _FREE.keys() & plan.forms:
+    if not call.model or "bare" in plan.forms or _FREE.keys() & plan.forms:
         return {}
     said = f"{call.model} is temporarily rate-limited upstream. Please retry shortly."
     found: dict[str, object] = {"raw": said, "provider_name": provider_name(call.model)}

@@ -99,7 +99,7 @@ def test_too_many_tokens_for_any_minute_is_told_so() -> None:
 
 
 def test_places_under_way_are_free_again_at_the_end() -> None:
-    """One more than the limit is refused without a hint until one has ended; a second end is none."""
+    """One more than the limit is refused without a hint until one has ended, once."""
     provider = _provider(concurrent=2)
     first, second, third = (provider.admit(_call(), 0.0) for _ in range(3))
     assert [first.status, second.status, third.status] == [200, 200, 429]

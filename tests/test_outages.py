@@ -62,7 +62,11 @@ def test_every_window_is_like_the_first(
 ) -> None:
     """Its rate is a share of the full one, and the same a period later."""
     every_s = length_s + rest_s
-    window = {"from_s": from_s, "until_s": from_s + length_s, "ramp_s": ramp * length_s}
+    window: dict[str, Any] = {
+        "from_s": from_s,
+        "until_s": from_s + length_s,
+        "ramp_s": ramp * length_s,
+    }
     later_s = since_s + again * every_s
     now, later = _rates((since_s, later_s), every_s=every_s, **window)
     assert 0 <= now <= 0.5
@@ -180,7 +184,10 @@ def test_faults_strike_the_endpoints_they_name(
 
 def test_pages_are_neither_limited_nor_paid() -> None:
     """The throttle and the balance are about completions alone."""
-    limits = {"throttle": Throttle(requests_per_min=1, concurrent=1), "credits_usd": 0.0}
+    limits: dict[str, Any] = {
+        "throttle": Throttle(requests_per_min=1, concurrent=1),
+        "credits_usd": 0.0,
+    }
     provider = Provider(Upstream(**limits), seed=1)
     page = Call(key="r", model="", prompt_tokens=0, route="credits")
     plans = [provider.admit(page, 0.0) for _ in range(5)]

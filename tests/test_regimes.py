@@ -113,7 +113,7 @@ def test_regimes_need_their_table() -> None:
 def test_processes_that_share_the_beginning_share_the_times() -> None:
     """A provider that is told when the run began agrees with one that saw it begin."""
     drift, faults = Drift(factors=(1.0, 2.0, 5.0)), {"f": ServerError(rate=0.5, from_s=40)}
-    settings = {"regime": HOURLY, "drift": drift, "faults": faults}
+    settings: dict[str, Any] = {"regime": HOURLY, "drift": drift, "faults": faults}
     first = _provider(**settings)
     first.admit(ONE, 100.0)
     second = Provider(first.upstream, seed=1, began=100.0)
