@@ -47,7 +47,7 @@ def _statuses(provider: Provider, *calls: tuple[Call, float]) -> list[int]:
 def test_a_greedy_client_gets_the_limit_in_every_minute() -> None:
     """Whoever retries at the very end of each wait is admitted 100 times in any full minute."""
     provider, now, admitted = _provider(requests_per_min=100), 0.0, list[float]()
-    while len(admitted) < 350:
+    for _ in range(700):
         plan = provider.admit(_call(), now)
         if plan.status == 200:
             admitted.append(now)
@@ -281,7 +281,7 @@ def test_change_keeps_what_stays() -> None:
     before, upstream = provider.admit(_call(), 1.0), provider.upstream
     limits = msgspec.structs.replace(upstream.throttle, concurrent=1, tokens_per_min=300)
     provider.change(msgspec.structs.replace(upstream, throttle=limits))
-    assert _statuses(provider, (_call(), 2.0)) == [429]  # by the places under way
+    assert provider.admit(_call(), 2.0).retry_after_s is None  # for want of a place under way
     _end(provider, first)
     _end(provider, before)
     assert provider.admit(_call(), 3.0).retry_after_s == 57.0  # by the requests
