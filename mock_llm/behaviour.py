@@ -13,12 +13,15 @@ import msgspec
 
 from mock_llm.config import Upstream
 from mock_llm.counts import Counts
+from mock_llm.drift import slowness
 from mock_llm.faults import ArmedFault
+from mock_llm.gate import Gate
 from mock_llm.offer import Offer, compiled
 from mock_llm.plan import Call, Plan
+from mock_llm.refusals import refusal
+from mock_llm.regimes import Regimes
 from mock_llm.replies import TEXT_TOKENS, Reply, limited, padded, reply, words
 from mock_llm.rng import Keyed
-from mock_llm.throttle import AccountWindows
 from mock_llm.tokens import counter
 
 TRANSIT_S = 1e-3
@@ -32,10 +35,18 @@ class Provider:
         upstream: what it imitates.
         seed: of its weather.
         answers: true label by request key; for other requests the truth is guessed from the text.
+        began: when the run did; None: with the first attempt. Windows of time, regimes, drift and
+            fixed minutes are counted from it, so processes that share a run must share it.
+        gate: throttle and credits.
     """
 
     def __init__(
-        self, upstream: Upstream, *, seed: int, answers: Mapping[str, str] | None = None
+        self,
+        upstream: Upstream,
+        *,
+        seed: int,
+        answers: Mapping[str, str] | None = None,
+        began: float | None = None,
     ) -> None:
         weather = Keyed(seed)
         self.seed = seed
@@ -44,17 +55,19 @@ class Provider:
         self._transit = weather.stream("transit")
         self._label = weather.stream("label")
         self._arrived, self._admitted = Counts(), Counts()
-        self._began: float | None = None
+        self.began = began
+        self.gate = Gate()
         self._offers: dict[str, Offer] = {}
         self._faults: list[ArmedFault] = []
-        self._windows: AccountWindows | None = None
+        self._regimes: Regimes | None = None
         self.change(upstream)
 
     def change(self, upstream: Upstream) -> None:
         """Be another upstream from the next attempt on.
 
         What stays as it was keeps its memory: how often a request was tried, who called how often,
-        which models are warm, how many attempts a fault could have struck.
+        which models are warm, how many attempts a fault could have struck. What is spent of the
+        credits stays spent, and what is under way stays so.
         """
         weather, offers = self._weather, self._offers
         armed = {(fault.name, fault.fault): fault for fault in self._faults}
@@ -64,11 +77,8 @@ class Provider:
             profile, known = model.profile or upstream.profile, offers.get(name)
             same = known is not None and (known.model, known.profile) == (model, profile)
             self._offers[name] = known if known and same else Offer(model, profile, weather)
-        limit = upstream.throttle.requests_per_min
-        if limit is None:
-            self._windows = None
-        elif self._windows is None or self._windows.limit != limit:
-            self._windows = AccountWindows(limit)
+        self.gate.change(upstream)
+        self._regimes = None if upstream.regime is None else Regimes(upstream.regime, weather)
         self._faults = [
             armed.get((name, fault)) or ArmedFault(name, fault, weather.stream(f"fault:{name}"))
             for name, fault in upstream.faults.items()
@@ -87,16 +97,18 @@ class Provider:
             call: the attempt.
             now: seconds since any fixed origin; must not fall between calls.
         """
-        if self._began is None:
-            self._began = now
-        refusal = self._refusal(call, now)
-        if refusal is not None:
-            return self._on_connection(refusal, call, -1)
+        began = self.began = now if self.began is None else self.began
+        if call.route != "chat":
+            return self._page(call, now - began)
+        ticket = self._refusal(call, now, began)
+        if isinstance(ticket, Plan):
+            return self._on_connection(ticket, call, -1)
         draw = self._admitted.next(call.key)
         offer = self._offers[call.model]
-        plan = good = self._answer(call, offer, draw, now)
-        for fault in self._faults:
-            plan = fault.apply(plan, call, draw, now - self._began)
+        good = self._answer(call, offer, draw, now)
+        if ticket:
+            good = msgspec.structs.replace(good, ticket=ticket)
+        plan = self._struck(good, call, now - began)
         if plan.cost_usd and plan.completion_tokens != good.completion_tokens:
             unsaid = good.completion_tokens - plan.completion_tokens
             cost_usd = max(plan.cost_usd - unsaid * offer.completion_usd, 0.0)
@@ -107,21 +119,63 @@ class Provider:
             offer.cache.remember(call.prefix, now)
         return plan
 
-    def _refusal(self, call: Call, now: float) -> Plan | None:
+    def finish(self, plan: Plan, completion_tokens: int, billed_usd: float) -> None:
+        """End an attempt, whatever happened to it: exactly once, if its plan has a ticket.
+
+        Args:
+            plan: its plan.
+            completion_tokens: as billed.
+            billed_usd: dollars.
+        """
+        used = plan.prompt_tokens + completion_tokens if plan.status == 200 else 0
+        self.gate.finish(plan.ticket, used, billed_usd)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it needs memory of earlier attempts beyond how often each request was tried."""
+        warm = any(offer.cold or offer.cache for offer in self._offers.values())
+        counted = any(fault.fault.first_n is not None for fault in self._faults)
+        return warm or counted or not self.gate.is_open
+
+    def _page(self, call: Call, since_s: float) -> Plan:
+        """Plan an answer that no model gives: a 200 at once, for nothing, unless a fault strikes.
+
+        Its weather is its own: endpoints that are asked in between shift nobody's draws.
+        """
+        call = msgspec.structs.replace(call, key=f"{call.route}:{call.key}")
+        plan = Plan(finish_reason="", draw=self._admitted.next(call.key))
+        plan = self._struck(plan, call, since_s)
+        return plan if plan.ending == "hang" else self._on_connection(plan, call, plan.draw)
+
+    def _struck(self, plan: Plan, call: Call, since_s: float) -> Plan:
+        if self._faults:
+            times = "good" if self._regimes is None else self._regimes.at(since_s)
+            for fault in self._faults:
+                plan = fault.apply(plan, call, since_s, times)
+        return plan
+
+    def _pace(self, now: float) -> float:
+        """Return what multiplies the times of an answer that begins now."""
+        since_s = now - (self.began or 0.0)
+        drift, regime = self.upstream.drift, self.upstream.regime
+        pace = 1.0 if drift is None else slowness(drift, since_s)
+        if regime is not None and self._regimes and self._regimes.at(since_s) == "bad":
+            pace *= regime.slowdown
+        return pace
+
+    def _refusal(self, call: Call, now: float, began: float) -> Plan | int:
+        """Refuse an attempt, or return its ticket."""
         offer = self._offers.get(call.model)
         if offer is None:
-            return _refused(call, 400, "invalid_request", f"{call.model} is not a valid model ID")
+            return refusal(call, 400, "invalid_request", f"{call.model} is not a valid model ID")
         context = offer.model.context_length
         if call.prompt_tokens > context:
             message = (
                 f"This endpoint's maximum context length is {context} tokens. "
                 f"However, you requested about {call.prompt_tokens} tokens."
             )
-            return _refused(call, 400, "context_length_exceeded", message)
-        wait = None if self._windows is None else self._windows.admit(call.account, now)
-        if wait is None:
-            return None
-        return _refused(call, 429, "rate_limit_exceeded", "Rate limit exceeded", wait)
+            return refusal(call, 400, "context_length_exceeded", message)
+        return 0 if self.gate.is_open else self.gate.admit(call, offer, now, began)
 
     def _on_connection(self, refused: Plan, call: Call, draw: int) -> Plan:
         """Add the connection's set-up, which the first answer pays even if it is a refusal."""
@@ -134,12 +188,13 @@ class Provider:
         said = self._reply(call, offer)
         cached = offer.cached_tokens(call, now)
         fresh = call.prompt_tokens - cached
-        first = offer.first_token_s(call, draw, fresh, now)
+        pace = self._pace(now)
+        first = pace * offer.first_token_s(call, draw, fresh, now)
         if call.new_connection:
             first += self._setup(call.key, draw)
         return Plan(
             first_token_s=first,
-            last_token_s=first + max(said.tokens - 1, 0) * offer.itl(call.key, draw),
+            last_token_s=first + pace * max(said.tokens - 1, 0) * offer.itl(call.key, draw),
             reply=said.text,
             completion_tokens=said.tokens,
             finish_reason=said.finish_reason,
@@ -155,20 +210,7 @@ class Provider:
         # Keyed by the request alone: a retry says the same as the attempt that it repeats.
         wanted = None if offer.output is None else max(1, round(offer.output(call.key, 0)))
         if self.upstream.reply == "text":
-            return limited(words(wanted or TEXT_TOKENS), call.max_tokens, self._count)
+            return limited(words(wanted or TEXT_TOKENS), offer.cap(call), self._count)
         uniform = self._label(call.key, 0)
         text = reply(call.text, self.answers.get(call.key), offer.model.skill, uniform)
-        return limited(padded(text, wanted or 0), call.max_tokens, self._count)
-
-
-def _refused(
-    call: Call, status: int, error: str, message: str, retry_after_s: float | None = None
-) -> Plan:
-    return Plan(
-        status=status,
-        error=error,
-        message=message,
-        retry_after_s=retry_after_s,
-        ending="refused",
-        prompt_tokens=call.prompt_tokens,
-    )
+        return limited(padded(text, wanted or 0), offer.cap(call), self._count)

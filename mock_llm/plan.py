@@ -13,6 +13,7 @@ import msgspec
 
 Ending = Literal["clean", "refused", "hang", "stall", "keep_alive", "end", "eof", "reset"]
 Reach = Literal["nothing", "headers", "part", "done", "all"]
+Route = Literal["chat", "models", "key", "credits", "generation"]
 Form = Literal[
     # of errors
     "html",
@@ -57,6 +58,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         max_tokens: cap on the completion, or None.
         stream: server-sent events were asked for.
         new_connection: first request on its connection.
+        route: the endpoint; any but `chat` has no model, and its plan says nothing.
     """
 
     key: str
@@ -68,6 +70,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int | None = None
     stream: bool = False
     new_connection: bool = False
+    route: Route = "chat"
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +80,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         status: HTTP status; 200 unless refused.
         error: wire error class (`rate_limit_exceeded`, `provider_overloaded`, ...) or "".
         message: the error's human text, "" when there is none.
-        retry_after_s: the true wait until a retry can succeed, when the provider knows it.
+        retry_after_s: the true wait until a retry can succeed, when the provider tells it.
+        limit: what a 429 says the limit is, in the forms that say it; None: the free tier's.
         ending: `clean` plays to the end; `refused` answers with the error; `hang` sends nothing and
             never answers. The others play as far as `reach`: then `stall` is silent for ever,
             `keep_alive` sends keep-alives for ever, `end` ends as a good answer would though it is
@@ -98,12 +102,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         cost_usd: what a completed answer costs.
         draw: which draw of the request's weather this attempt used; -1 when it used none.
         injected: names of the faults that fired, in order.
+        ticket: what the attempt holds of limits and credits until `Provider.finish`; 0: nothing.
     """
 
     status: int = 200
     error: str = ""
     message: str = ""
     retry_after_s: float | None = None
+    limit: int | None = None
     ending: Ending = "clean"
     reach: Reach = "all"
     share: float = 1.0
@@ -119,3 +125,4 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: float = 0.0
     draw: int = -1
     injected: tuple[str, ...] = ()
+    ticket: int = 0

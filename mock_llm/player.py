@@ -123,6 +123,8 @@ class Player:
             delivered_tokens=row.completion_tokens,
             completion_usd=self._completion_usd(row, plan),
         )
+        if plan.ticket:
+            self._provider.finish(plan, row.completion_tokens, row.billed_usd)
         self._ledger.add(row)
 
 
