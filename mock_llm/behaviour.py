@@ -91,7 +91,7 @@ class Provider:
             self._began = now
         refusal = self._refusal(call, now)
         if refusal is not None:
-            return self._on_connection(refusal, call, -1)
+            return msgspec.structs.replace(refusal, setup_s=self._setup_s(call, -1))
         draw = self._admitted.next(call.key)
         offer = self._offers[call.model]
         plan = good = self._answer(call, offer, draw, now)
@@ -102,7 +102,7 @@ class Provider:
             cost_usd = max(plan.cost_usd - unsaid * offer.completion_usd, 0.0)
             plan = msgspec.structs.replace(plan, cost_usd=cost_usd)
         if plan.ending == "refused":
-            return self._on_connection(plan, call, draw)
+            return plan
         if offer.cache is not None:
             offer.cache.remember(call.prefix, now)
         return plan
@@ -123,21 +123,17 @@ class Provider:
             return None
         return _refused(call, 429, "rate_limit_exceeded", "Rate limit exceeded", wait)
 
-    def _on_connection(self, refused: Plan, call: Call, draw: int) -> Plan:
-        """Add the connection's set-up, which the first answer pays even if it is a refusal."""
-        if not call.new_connection:
-            return refused
-        at = refused.first_token_s + self._setup(call.key, draw)
-        return msgspec.structs.replace(refused, first_token_s=at, last_token_s=at)
+    def _setup_s(self, call: Call, draw: int) -> float:
+        """Set-up of the connection, which the first answer pays even if it is a refusal."""
+        return self._setup(call.key, draw) if call.new_connection else 0.0
 
     def _answer(self, call: Call, offer: Offer, draw: int, now: float) -> Plan:
         said = self._reply(call, offer)
         cached = offer.cached_tokens(call, now)
         fresh = call.prompt_tokens - cached
         first = offer.first_token_s(call, draw, fresh, now)
-        if call.new_connection:
-            first += self._setup(call.key, draw)
         return Plan(
+            setup_s=self._setup_s(call, draw),
             first_token_s=first,
             last_token_s=first + max(said.tokens - 1, 0) * offer.itl(call.key, draw),
             reply=said.text,

@@ -56,6 +56,8 @@ def invalid(reason: str) -> Refusal:
 NO_CREDENTIALS = refusal(401, "authentication", "No auth credentials found")
 UNKNOWN_KEY = refusal(401, "authentication", "User not found.")
 NOT_FOUND = refusal(404, "not_found", "Not Found")
+STOPPING_MESSAGE = "Service temporarily unavailable"
+STOPPING = refusal(503, "provider_unavailable", STOPPING_MESSAGE)
 TOO_LARGE = refusal(413, "payload_too_large", "Request payload too large")
 
 

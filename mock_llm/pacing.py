@@ -1,8 +1,7 @@
-"""When what is sent: ticks of keep-alives, and a reply in pieces of about one token each."""
+"""When what is sent: a reply in pieces of about one token each."""
 
 import re
 from collections.abc import Iterator
-from itertools import count
 
 import msgspec
 
@@ -16,7 +15,7 @@ class Write(msgspec.Struct, frozen=True, gc=False):
     """Bytes due together.
 
     Attributes:
-        at_s: when, from admission.
+        at_s: when: after so much of the plan's time.
         data: raw bytes for the connection, framing included.
         tokens: completion tokens delivered once these bytes are out.
     """
@@ -45,13 +44,3 @@ def _token_s(plan: Plan, index: int) -> float:
         return plan.last_token_s  # to the digit, so that the end goes out with the last token
     span_s = plan.last_token_s - plan.first_token_s
     return plan.first_token_s + span_s * index / max(last, 1)
-
-
-def ticks(interval_s: float | None, until_s: float) -> Iterator[float]:
-    """Multiples of the interval before `until_s`; multiplied, since sums would drift."""
-    if interval_s is None:
-        return
-    for number in count(1):
-        if (at_s := number * interval_s) >= until_s:
-            return
-        yield at_s
