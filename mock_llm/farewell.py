@@ -3,6 +3,7 @@
 import msgspec
 
 from mock_llm import defects, envelope, framing, wire
+from mock_llm.faults.errors import ERRORS
 from mock_llm.framing import Framing
 from mock_llm.plan import Call, Plan
 
@@ -25,10 +26,11 @@ def farewell(call: Call, plan: Plan, created: int, frame: Framing, *, is_open: b
         return last.whole(error.status, framing.JSON + error.fields, error.body)
     is_stream = call.stream or "events" in plan.forms
     who = wire.identity(call.key, plan.draw, created)
+    _, message = ERRORS[error.status]
     said = msgspec.structs.replace(
         plan,
         error=error.error,
-        message=envelope.STOPPING_MESSAGE,
+        message=message,
         reply="",
         finish_reason="error",
         forms=() if is_stream else ("error_body",),
