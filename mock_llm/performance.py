@@ -82,38 +82,41 @@ class Performance:
 
     def _advance(self, now: float) -> bool:
         """Send all that is due by now; return whether that was all there is."""
-        playback = self._playback
+        playback, seat = self._playback, self.seat
         while True:
-            due_s, tick_s = self._due_s(), playback.tick_s()
-            if due_s <= tick_s:
-                if due_s > now or due_s == inf:
-                    return self._set_timers(due_s, tick_s)
-                self._go_on(due_s, now)
-            elif tick_s > now:
-                return self._set_timers(due_s, tick_s)
+            write, tick_s = playback.write, playback.tick_s
+            if write is not None:
+                at_s = write.at_s
+                due_s = seat.when(at_s) if seat else self._origin_s + (at_s + self.plan.setup_s)
+            elif seat is not None and self._lingers and not seat.left:
+                due_s = seat.when(self.plan.last_token_s)  # nobody tells the provider to stop
+            elif tick_s == inf:
+                return True
             else:
+                due_s = inf
+            if tick_s < due_s:
+                if tick_s > now:
+                    break
                 self._send(playback.tick())
+            elif due_s > now:
+                break
+            elif write is not None:
+                self._say(write, due_s)
+            elif seat is not None:
+                seat.leave(now)
+        self._set_timers(due_s, tick_s)
+        return False
 
-    def _due_s(self) -> float:
-        """The moment of the next write, or of the end of the work on one who will hear no more."""
-        write, seat = self._playback.write, self.seat
-        if seat is None:
-            return inf if write is None else self._origin_s + (write.at_s + self.plan.setup_s)
-        if write is not None:
-            return seat.when(write.at_s)
-        return seat.when(self.plan.last_token_s) if self._is_worked_on() else inf
-
-    def _is_worked_on(self) -> bool:
-        """All is sent that will be, and the provider does not know."""
-        return self._lingers and self.seat is not None and not self.seat.left
-
-    def _go_on(self, due_s: float, now: float) -> None:
-        write = self._playback.write
-        if write is not None:
-            if self._send(self._playback.content(write, due_s)):
-                self._note(write, due_s)
-        elif self.seat is not None:
-            self.seat.leave(now)
+    def _say(self, write: Write, due_s: float) -> None:
+        if self._send(self._playback.content(write, due_s)):
+            row = self.row
+            if write.tokens > row.completion_tokens:
+                row.last_token_s = self._loop.time()
+                row.completion_tokens = write.tokens
+                if row.first_token_s is None:
+                    row.first_token_s = row.last_token_s
+                    if self.seat is not None and self.seat.began_s is not None:
+                        row.slowed_s = due_s - self.seat.began_s - write.at_s
 
     def _send(self, data: bytes) -> bool:
         self.sent = self.link.send(data)
@@ -123,27 +126,13 @@ class Performance:
             self.row.headers_s = self._loop.time()
         return self.sent
 
-    def _note(self, write: Write, due_s: float) -> None:
-        row = self.row
-        if write.tokens > row.completion_tokens:
-            row.last_token_s = self._loop.time()
-            row.completion_tokens = write.tokens
-            if row.first_token_s is None:
-                row.first_token_s = row.last_token_s
-                if self.seat is not None and self.seat.began_s is not None:
-                    row.slowed_s = due_s - self.seat.began_s - write.at_s
-
-    def _set_timers(self, due_s: float, tick_s: float) -> bool:
-        """Be woken for what is next; return whether nothing is."""
+    def _set_timers(self, due_s: float, tick_s: float) -> None:
+        """Be woken for what is next: a moment of work rings, one of the clock has its own timer."""
         seat, write = self.seat, self._playback.write
         next_s = tick_s
         if seat is None:
             next_s = min(due_s, tick_s)
-        elif write is not None:
-            seat.ring_at(write.at_s)
-        elif self._is_worked_on():
-            seat.ring_at(self.plan.last_token_s)
-        if next_s != inf:
+        elif due_s < inf:
+            seat.ring_at(self.plan.last_token_s if write is None else write.at_s)
+        if next_s < inf:
             self._timer = self._loop.call_at(next_s, self._wake, next_s)
-            return False
-        return write is None and not self._is_worked_on()

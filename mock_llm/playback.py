@@ -46,34 +46,40 @@ class Playback:
 
     Attributes:
         write: what is due next; None when all is sent.
+        tick_s: the moment of the next keep-alive, should nothing else be sent before.
     """
 
-    __slots__ = ("_number", "_quiet", "_script", "_since_s", "_unsent", "_writes", "write")
+    __slots__ = ("_number", "_script", "_since_s", "_unsent", "_writes", "tick_s", "write")
 
     def __init__(self, script: Script, start_s: float) -> None:
         self._script = script
         self._writes = iter(script.writes)
         self.write: Write | None = next(self._writes, None)
         self._unsent = script.opening
-        # The opening of a response that opens at once is keep-alive number 0.
-        self._since_s, self._number = start_s, 0 if script.at_once else 1
-        self._quiet = not script.keep_alive or (self.write is None and not script.for_ever)
+        self._since_s, self._number = start_s, 0
+        self.tick_s = inf
+        if script.at_once:
+            self.tick_s = start_s  # the opening is keep-alive number 0
+        elif script.keep_alive:
+            self._set_tick()
 
-    def tick_s(self) -> float:
-        """Return the moment of the next keep-alive, should nothing else be sent before."""
-        if self._number == 0:
-            return self._since_s
-        if self._quiet:
-            return inf
+    def _set_tick(self) -> None:
+        """Look forward to the next keep-alive, after one or after something else."""
+        self._number += 1
         # Multiplied, since sums would drift.
         after_s = self._number * self._script.interval_s
-        return inf if self.write is None and after_s >= FOREVER_S else self._since_s + after_s
+        forever = self.write is None and after_s >= FOREVER_S
+        self.tick_s = inf if forever else self._since_s + after_s
 
     def tick(self) -> bytes:
         """Return the keep-alive that is due."""
-        data = self._unsent + (self._script.keep_alive if self._number else b"")
+        script = self._script
+        data = self._unsent + (script.keep_alive if self._number else b"")
         self._unsent = b""
-        self._number += 1
+        if script.keep_alive and (self.write is not None or script.for_ever):
+            self._set_tick()
+        else:
+            self.tick_s = inf
         return data
 
     def content(self, write: Write, due_s: float) -> bytes:
@@ -89,12 +95,13 @@ class Playback:
             data = script.unopened or self._unsent + data
             self._unsent = b""
         self.write = next(self._writes, None)
-        self._since_s, self._number = due_s, 1
-        on = script.for_ever if self.write is None else script.between
-        self._quiet = not (on and script.keep_alive)
+        if script.keep_alive and (script.for_ever if self.write is None else script.between):
+            self._since_s, self._number = due_s, 0
+            self._set_tick()
+        else:
+            self.tick_s = inf
         return data
 
     def hush(self) -> None:
-        """Send no more keep-alives: nobody is there to hear them."""
-        self._quiet = True
-        self._number = self._number or 1
+        """Send no more keep-alives until the next write: nobody is there to hear them."""
+        self.tick_s = inf

@@ -50,6 +50,7 @@ class Player:
         self._epoch_s = epoch_s
         self._transit = transit
         self._under_way = 0
+        self._hurried = False
         self._drained: asyncio.Future[None] | None = None
         self._playing: dict[Performance, tuple[Call, Framing]] = {}
         self.service: Service | None = None
@@ -114,7 +115,7 @@ class Player:
 
     async def drain(self, limit_s: float) -> None:
         """Wait until nothing is under way, for so long at most, or until somebody is in a hurry."""
-        if self._under_way and limit_s > 0:
+        if self._under_way and limit_s > 0 and not self._hurried:
             loop = asyncio.get_running_loop()
             self._drained = loop.create_future()
             timer = loop.call_later(limit_s, self.hurry)
@@ -124,7 +125,8 @@ class Player:
                 timer.cancel()
 
     def hurry(self) -> None:
-        """Wait no longer for what is under way."""
+        """Wait no longer for what is under way; this may be said before anybody waits."""
+        self._hurried = True
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
 
