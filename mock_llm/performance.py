@@ -108,15 +108,12 @@ class Performance:
         return False
 
     def _say(self, write: Write, due_s: float) -> None:
-        if self._send(self._playback.content(write, due_s)):
-            row = self.row
-            if write.tokens > row.completion_tokens:
-                row.last_token_s = self._loop.time()
-                row.completion_tokens = write.tokens
-                if row.first_token_s is None:
-                    row.first_token_s = row.last_token_s
-                    if self.seat is not None and self.seat.began_s is not None:
-                        row.slowed_s = due_s - self.seat.began_s - write.at_s
+        if not self._send(self._playback.content(write, due_s)):
+            return
+        row, seat = self.row, self.seat
+        if seat is not None and seat.began_s is not None and row.first_token_s is None:
+            row.slowed_s = due_s - seat.began_s - write.at_s
+        note_tokens(row, write, self._loop.time())
 
     def _send(self, data: bytes) -> bool:
         self.sent = self.link.send(data)
@@ -136,3 +133,11 @@ class Performance:
             seat.ring_at(self.plan.last_token_s if write is None else write.at_s)
         if next_s < inf:
             self._timer = self._loop.call_at(next_s, self._wake, next_s)
+
+
+def note_tokens(row: Row, write: Write, now: float) -> None:
+    """Note what has been delivered once a write is out."""
+    if write.tokens > row.completion_tokens:
+        row.last_token_s, row.completion_tokens = now, write.tokens
+        if row.first_token_s is None:
+            row.first_token_s = now

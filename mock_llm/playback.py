@@ -40,6 +40,11 @@ class Script(msgspec.Struct, frozen=True):
     between: bool = False
     for_ever: bool = False
 
+    @property
+    def is_bare(self) -> bool:
+        """Nothing is opened beforehand, and no keep-alives are sent."""
+        return not self.opening
+
 
 class Playback:
     """One playing of a script.

@@ -13,10 +13,10 @@ from mock_llm.farewell import farewell
 from mock_llm.faults.base import unsaid
 from mock_llm.framing import Framing
 from mock_llm.ledger import End, Ledger, Row, billed
-from mock_llm.performance import SILENT, Performance
+from mock_llm.performance import SILENT, Performance, note_tokens
 from mock_llm.plan import Call, Ending, Plan
 from mock_llm.service import Seat, Service
-from mock_llm.timeline import timeline
+from mock_llm.timeline import Script, timeline
 
 Streams = Literal["finish", "break"]
 _ENDED: dict[Ending, End] = {"clean": "complete", "refused": "refused"}
@@ -97,14 +97,14 @@ class Player:
                 plan, seat = await self._seated(row, plan, self.service)
             ended = await self._deliver(link, frame, row, call, plan, seat)
         except asyncio.CancelledError:
-            plan = _risen(row, plan, seat)
+            plan = plan if seat is None else _risen(row, plan, seat)
             self._end(link, row, plan, "client_left" if link.left_s is not None else "shutdown")
             raise
         finally:
             self._under_way -= 1
             if self._drained is not None and not self._under_way:
                 self.hurry()
-        self._end(link, row, _risen(row, plan, seat), ended)
+        self._end(link, row, plan if seat is None else _risen(row, plan, seat), ended)
 
     def refuse(self, link: Connection, frame: Framing, row: Row, refusal: Refusal) -> None:
         """End an attempt that never reached the provider."""
@@ -172,23 +172,30 @@ class Player:
             frame=frame,
             elastic=seat is not None,
         )
-        playing = Performance(link, row, plan, script, seat)
-        if not playing.begin():
-            self._playing[playing] = call, frame
-            try:
-                await playing.rest()
-            finally:
-                del self._playing[playing]
+        if script.is_bare and seat is None and plan.setup_s == plan.last_token_s == 0.0:
+            sent = _send_at_once(link, row, script)
+        else:
+            sent = await self._perform(Performance(link, row, plan, script, seat), call, frame)
         if plan.ending in SILENT:
             await link.gone()
             return "client_left"
-        if not playing.sent:
+        if not sent:
             return "client_left"
         if plan.ending == "eof":
             link.force_close()
         elif plan.ending == "reset":
             link.reset()
         return _ENDED.get(plan.ending, "broken")
+
+    async def _perform(self, playing: Performance, call: Call, frame: Framing) -> bool:
+        """Send everything in time; return whether the client was there to the end."""
+        if not playing.begin():
+            self._playing[playing] = call, frame
+            try:
+                await playing.rest()
+            finally:
+                del self._playing[playing]
+        return playing.sent
 
     def _created(self, row: Row) -> int:
         """Unix second of an attempt's admission."""
@@ -220,10 +227,18 @@ def _note_plan(row: Row, plan: Plan) -> None:
     row.prompt_tokens, row.cached_tokens = plan.prompt_tokens, plan.cached_tokens
 
 
-def _risen(row: Row, plan: Plan, seat: Seat | None) -> Plan:
+def _send_at_once(link: Connection, row: Row, script: Script) -> bool:
+    """Send what needs no time at all; return whether the client was there."""
+    sent, now = link.left_s is None, asyncio.get_running_loop().time()
+    for write in script.writes:
+        if sent := link.send(write.data):
+            row.headers_s = now
+            note_tokens(row, write, now)
+    return sent
+
+
+def _risen(row: Row, plan: Plan, seat: Seat) -> Plan:
     """Leave the seat; an attempt that was never served has said nothing, and costs nothing."""
-    if seat is None:
-        return plan
     now = asyncio.get_running_loop().time()
     seat.leave(now)
     row.queued_s = (now if seat.began_s is None else seat.began_s) - seat.entered_s

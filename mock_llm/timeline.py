@@ -8,18 +8,18 @@ is ready; a hang sends nothing at all. What faults make of an answer is in `brok
 """
 
 from collections.abc import Iterator
-from itertools import groupby
 
 from mock_llm import envelope, framing, pages, wire
 from mock_llm.broken import Broken
 from mock_llm.framing import Framing
-from mock_llm.pacing import Write, text_events
+from mock_llm.pacing import Write, joined_events, text_events
 from mock_llm.plan import Call, Plan
 from mock_llm.playback import Script
 
 __all__ = ["Script", "Write", "timeline"]
 
 _SILENCE = Script()
+_COMMENT = {chunked: Framing(chunked=chunked).piece(wire.PROCESSING) for chunked in (True, False)}
 
 
 def timeline(
@@ -57,7 +57,7 @@ def timeline(
             _events(events, plan, frame),
             opening=frame.opening(framing.EVENTS + marks),
             at_once=True,
-            keep_alive=b"" if keep_alive_s is None else frame.piece(wire.PROCESSING),
+            keep_alive=b"" if keep_alive_s is None else _COMMENT[frame.chunked],
             interval_s=keep_alive_s or 0.0,
             between=True,
         )
@@ -87,15 +87,20 @@ def _refusal(call: Call, plan: Plan, created: int, frame: Framing) -> bytes:
 
 def _events(events: wire.Events, plan: Plan, frame: Framing) -> Iterator[Write]:
     """The events of a stream; those due at one instant leave in one piece."""
-    for at_s, together in groupby(_timed(events, plan), key=lambda write: write.at_s):
-        due = list(together)
-        last = due[-1].data == wire.DONE
-        data = frame.piece(b"".join([write.data for write in due]))
-        yield Write(at_s, data + frame.end if last else data, due[-1].tokens)
-
-
-def _timed(events: wire.Events, plan: Plan) -> Iterator[Write]:
-    """The events of a stream without framing; what ends it comes with the last token."""
-    yield from text_events(events, plan)
-    for data in (events.finish, events.usage, wire.DONE):
-        yield Write(plan.last_token_s, data, plan.completion_tokens)
+    due: list[bytes] = []
+    last_s, due_s, tokens = plan.last_token_s, plan.first_token_s, 0
+    if due_s == last_s:
+        due.append(joined_events(events, plan))
+    else:
+        for write in text_events(events, plan):
+            if write.at_s != due_s and due:
+                yield Write(due_s, frame.piece(b"".join(due)), tokens)
+                due.clear()
+            due_s, tokens = write.at_s, write.tokens
+            due.append(write.data)
+        if last_s != due_s and due:
+            yield Write(due_s, frame.piece(b"".join(due)), tokens)
+            due.clear()
+    # What ends a stream comes with its last token.
+    due += (events.finish, events.usage, wire.DONE)
+    yield Write(last_s, frame.piece(b"".join(due)) + frame.end, plan.completion_tokens)
