@@ -25,6 +25,16 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 1e9:
+        raise argparse.ArgumentTypeError(f"{text} is no time: give seconds, such as 30")
+    return seconds
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="mock_llm", description="A stand-in for OpenRouter.", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -38,6 +48,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--ledger", type=Path, help="append every attempt to this file (JSONL)")
     command.add_argument("--answers", type=Path, help="right labels: JSONL with key and label")
     command.add_argument("--zero-delay", action="store_true", help="answers are ready at once")
+    command.add_argument(
+        "--drain", type=_seconds, default=0.0, help="seconds for what is under way at the end"
+    )
+    command.add_argument(
+        "--at-stop", choices=("finish", "break"), default="finish", help="how the rest ends"
+    )
     return parser
 
 
@@ -53,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ledger_file=options.ledger,
             answers=read_answers(options.answers) if options.answers else {},
             zero_delay=options.zero_delay,
+            drain_s=options.drain,
+            at_stop=options.at_stop,
         )
     except InputError as error:
         sys.stderr.write(f"mock_llm: {error}\n")

@@ -102,7 +102,7 @@ class Provider:
             return self._page(call, now - began)
         ticket = self._refusal(call, now, began)
         if isinstance(ticket, Plan):
-            return self._on_connection(ticket, call, -1)
+            return msgspec.structs.replace(ticket, setup_s=self._setup_s(call, -1))
         draw = self._admitted.next(call.key)
         offer = self._offers[call.model]
         good = self._answer(call, offer, draw, now)
@@ -114,7 +114,7 @@ class Provider:
             cost_usd = max(plan.cost_usd - unsaid * offer.completion_usd, 0.0)
             plan = msgspec.structs.replace(plan, cost_usd=cost_usd)
         if plan.ending == "refused":
-            return self._on_connection(plan, call, draw)
+            return plan
         if offer.cache is not None:
             offer.cache.remember(call.prefix, now)
         return plan
@@ -144,8 +144,8 @@ class Provider:
         """
         call = msgspec.structs.replace(call, key=f"{call.route}:{call.key}")
         plan = Plan(finish_reason="", draw=self._admitted.next(call.key))
-        plan = self._struck(plan, call, since_s)
-        return plan if plan.ending == "hang" else self._on_connection(plan, call, plan.draw)
+        plan = msgspec.structs.replace(plan, setup_s=self._setup_s(call, plan.draw))
+        return self._struck(plan, call, since_s)
 
     def _struck(self, plan: Plan, call: Call, since_s: float) -> Plan:
         if self._faults:
@@ -177,12 +177,9 @@ class Provider:
             return refusal(call, 400, "context_length_exceeded", message)
         return 0 if self.gate.is_open else self.gate.admit(call, offer, now, began)
 
-    def _on_connection(self, refused: Plan, call: Call, draw: int) -> Plan:
-        """Add the connection's set-up, which the first answer pays even if it is a refusal."""
-        if not call.new_connection:
-            return refused
-        at = refused.first_token_s + self._setup(call.key, draw)
-        return msgspec.structs.replace(refused, first_token_s=at, last_token_s=at)
+    def _setup_s(self, call: Call, draw: int) -> float:
+        """Set-up of the connection, which the first answer pays even if it is a refusal."""
+        return self._setup(call.key, draw) if call.new_connection else 0.0
 
     def _answer(self, call: Call, offer: Offer, draw: int, now: float) -> Plan:
         said = self._reply(call, offer)
@@ -190,9 +187,8 @@ class Provider:
         fresh = call.prompt_tokens - cached
         pace = self._pace(now)
         first = pace * offer.first_token_s(call, draw, fresh, now)
-        if call.new_connection:
-            first += self._setup(call.key, draw)
         return Plan(
+            setup_s=self._setup_s(call, draw),
             first_token_s=first,
             last_token_s=first + pace * max(said.tokens - 1, 0) * offer.itl(call.key, draw),
             reply=said.text,

@@ -20,6 +20,7 @@ Count = Annotated[int, Meta(ge=0, le=10**9)]
 Positive = Annotated[int, Meta(ge=1, le=10**9)]
 Factor = Annotated[float, Meta(gt=0, le=1e6)]
 Sojourn = Annotated[float, Meta(ge=0.01, le=1e9)]
+AbortBilling = Literal["sent", "full"]
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,6 +81,7 @@ class Model(Table, frozen=True, kw_only=True):
             cap of its own, so much is reserved of the credits.
         skill: share of easy reviews that it labels rightly; see `replies`.
         profile: in place of the upstream's.
+        abort_billing: in place of the upstream's.
     """
 
     prompt_usd_per_m: Price
@@ -88,6 +90,33 @@ class Model(Table, frozen=True, kw_only=True):
     max_completion_tokens: Positive = 16_384
     skill: Share = 0.9
     profile: Profile | None = None
+    abort_billing: AbortBilling | None = None
+
+
+class Capacity(Table, frozen=True, kw_only=True):
+    """How much a provider can do at once; see `capacity.Station`.
+
+    With n attempts in service every one progresses at min(1, (full_speed / n) ** exponent) of its
+    speed. Refusals need no slot; a hang keeps its slot for as long as its answer would have taken.
+
+    Attributes:
+        slots: attempts served at once; None: all of them.
+        queue: attempts that wait for a slot; more are refused. None: as many as come.
+        full_speed: so many are served at full speed; None: any number.
+        exponent: 1: the speed is shared; less: it grows a little with the load; more: it thrashes.
+        overflow_status: of the refusals.
+    """
+
+    slots: Positive | None = None
+    queue: Count | None = None
+    full_speed: Positive | None = None
+    exponent: Annotated[float, Meta(ge=0, le=10)] = 1.0
+    overflow_status: Literal[503, 529] = 503
+
+    def __post_init__(self) -> None:
+        """A queue that nobody ever enters is a mistake."""
+        if self.queue is not None and self.slots is None:
+            raise ValueError("`queue` needs `slots`: nobody waits where all are served at once")
 
 
 class Throttle(Table, frozen=True, kw_only=True):
@@ -179,7 +208,8 @@ class Upstream(Table, frozen=True, kw_only=True):
     Attributes:
         profile: for every model that has none of its own.
         models: by id; the five default tiers when the table is left out.
-        connection_setup: added to the first answer on a new connection, seconds.
+        connection_setup: the first request on a new connection comes so much later, seconds.
+        capacity: see `Capacity`; None: no end of it.
         throttle: see `Throttle`.
         regime: see `Regime`; None: always good.
         drift: see `Drift`.
@@ -187,7 +217,11 @@ class Upstream(Table, frozen=True, kw_only=True):
         faults: by a name of your own; the name also names the fault's random stream.
         keep_alive_s: interval of OpenRouter's keep-alives on slow answers; None: silence.
         keys: accepted API keys; empty: any Bearer token.
-        handler_cancellation: work for a departed client is cancelled.
+        handler_cancellation: work for a departed client is cancelled, and its slot is free; else
+            the provider works on though nobody listens.
+        abort_billing: what a stream costs that is cut short: the tokens `sent` (OpenAI, Azure,
+            Anthropic, Fireworks, Together, DeepSeek), or all of it in `full` (Bedrock, Groq,
+            Google, Mistral, Perplexity).
         token_counts: `estimate` is cheap, `exact` needs the `tokens` extra.
         reply: `review` answers as a review classifier, `text` with words.
     """
@@ -195,6 +229,7 @@ class Upstream(Table, frozen=True, kw_only=True):
     profile: Profile = Profile()
     models: dict[str, Model] = msgspec.field(default_factory=default_models)
     connection_setup: Distribution = 0.0
+    capacity: Capacity | None = None
     throttle: Throttle = Throttle()
     regime: Regime | None = None
     drift: Drift | None = None
@@ -203,6 +238,7 @@ class Upstream(Table, frozen=True, kw_only=True):
     keep_alive_s: Annotated[float, Meta(gt=0, le=1e6)] | None = 0.4
     keys: tuple[str, ...] = ()
     handler_cancellation: bool = False
+    abort_billing: AbortBilling = "sent"
     token_counts: Literal["estimate", "exact"] = "estimate"  # noqa: S105 - tokens of text
     reply: Literal["review", "text"] = "review"
 

@@ -100,12 +100,16 @@ class Connection(web.RequestHandler):
 
     def reset(self) -> None:
         """End the connection with a TCP reset; one that is no TCP just closes."""
+        self.reset_on_close()
         if self.transport is not None:
-            sock = self.transport.get_extra_info("socket")
-            if sock is not None:
-                # Lingering for no time at all makes TCP send a reset.
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.transport.abort()
+
+    def reset_on_close(self) -> None:
+        """Let the connection's end, whenever it comes, be a TCP reset."""
+        sock = None if self.transport is None else self.transport.get_extra_info("socket")
+        if sock is not None:
+            # Lingering for no time at all makes TCP send a reset.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 class ConnectionServer(web.Server):

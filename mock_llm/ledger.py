@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from mock_llm.config import AbortBilling
 from mock_llm.errors import InputError
 from mock_llm.plan import Plan
 
@@ -28,8 +29,11 @@ class Row(msgspec.Struct, kw_only=True, gc=False):
         error: wire error class, "" for none.
         injected: names of the faults that fired.
         draw: which draw of the request's weather it used; -1 for none.
-        planned_first_token_s: seconds from admission.
-        planned_last_token_s: seconds from admission.
+        setup_s: after it the connection was set up, and the rest began.
+        queued_s: it then waited so long for a slot at the provider.
+        slowed_s: sharing the provider's speed kept its first text back for so long.
+        planned_first_token_s: seconds of the provider's work.
+        planned_last_token_s: seconds of the provider's work.
         headers_s: the first byte went out.
         first_token_s: the first text went out (all of it, in a non-stream answer).
         last_token_s: the last text went out.
@@ -53,6 +57,9 @@ class Row(msgspec.Struct, kw_only=True, gc=False):
     error: str = ""
     injected: tuple[str, ...] = ()
     draw: int = -1
+    setup_s: float = 0.0
+    queued_s: float = 0.0
+    slowed_s: float = 0.0
     planned_first_token_s: float | None = None
     planned_last_token_s: float | None = None
     headers_s: float | None = None
@@ -85,13 +92,19 @@ class Delays(msgspec.Struct, frozen=True):
 
 
 def billed(
-    plan: Plan, ended: End, *, stream: bool, delivered_tokens: int, completion_usd: float
+    plan: Plan,
+    ended: End,
+    *,
+    stream: bool,
+    delivered_tokens: int,
+    completion_usd: float,
+    abort_billing: AbortBilling = "sent",
 ) -> tuple[int, float]:
     """Completion tokens and dollars that one attempt is billed.
 
     A refusal costs nothing. A non-stream call is billed in full even when its client has left, for
     the model does not stop; a stream that is cut short costs its prompt and the tokens sent so far
-    (OpenRouter, at providers where cancelling works). Free are answers that the provider broke off
+    where cancelling works, and all of it elsewhere. Free are answers that the provider broke off
     with `finish_reason: error`, and those without tokens or a finish reason; a stream that a fault
     kept from its first token is one of them.
 
@@ -101,6 +114,7 @@ def billed(
         stream: it was a stream.
         delivered_tokens: completion tokens that went out.
         completion_usd: the part of `plan.cost_usd` that the whole completion has.
+        abort_billing: see `config.Upstream`.
     """
     blank = not plan.finish_reason and not plan.completion_tokens
     if plan.status != 200 or plan.finish_reason == "error" or blank:
@@ -109,6 +123,8 @@ def billed(
         return plan.completion_tokens, plan.cost_usd
     if plan.ending != "clean" and plan.completion_tokens and not delivered_tokens:
         return 0, 0.0
+    if abort_billing == "full":
+        return plan.completion_tokens, plan.cost_usd
     missing = 1 - delivered_tokens / max(plan.completion_tokens, 1)
     return delivered_tokens, plan.cost_usd - completion_usd * missing
 
@@ -168,4 +184,4 @@ def delay_s(row: Row) -> float | None:
     actual_s = row.headers_s if refused else row.first_token_s
     if row.admitted_s is None or due_s is None or actual_s is None:
         return None
-    return actual_s - row.admitted_s - due_s
+    return actual_s - row.admitted_s - row.setup_s - row.queued_s - row.slowed_s - due_s

@@ -2,7 +2,8 @@
 
 Theory of operation. The edge (an aiohttp server, or a discrete-event twin) turns a request into a
 `Call`, waits the call's transit delay, asks `behaviour.Provider.admit` what will happen, and then
-only plays the `Plan` it was handed. All times of a plan are seconds from the moment of admission.
+only plays the `Plan` it was handed. The times of a plan are seconds of the provider's work, which
+begins when the connection is set up: clock seconds, unless the provider has a finite capacity.
 Nothing here holds bytes: rendering a plan to the wire is the edge's own business, so that a twin
 without sockets drives the very same objects.
 """
@@ -92,7 +93,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         share: of the text that a `part` has.
         chunks: of a stream, events that a `part` has in place of a share.
         forms: variants of the shape, see `Form`; none is OpenRouter's usual shape.
-        first_token_s: first token (or the refusal) is ready, from admission.
+        setup_s: the connection's set-up: everything else begins so much after admission.
+        first_token_s: first token (or the refusal) is ready, after so much of the provider's work.
         last_token_s: last token is ready.
         reply: the text to send.
         completion_tokens: its length in tokens.
@@ -115,6 +117,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     share: float = 1.0
     chunks: int | None = None
     forms: tuple[Form, ...] = ()
+    setup_s: float = 0.0
     first_token_s: float = 0.0
     last_token_s: float = 0.0
     reply: str = ""

@@ -10,6 +10,7 @@ import msgspec
 
 from mock_llm.config import Profile, Upstream
 from mock_llm.errors import InputError
+from mock_llm.player import Streams
 from mock_llm.server import MockServer
 
 
@@ -29,8 +30,12 @@ def serve(
     ledger_file: Path | None = None,
     answers: Mapping[str, str] | None = None,
     zero_delay: bool = False,
+    drain_s: float = 0.0,
+    at_stop: Streams = "finish",
 ) -> None:
     """Serve until SIGTERM or SIGINT, then return; all rows are in the ledger's file by then.
+
+    A second signal ends at once what may still go on after the first.
 
     Prints `mock_llm listening on http://HOST:PORT/api/v1` once requests can come.
 
@@ -42,6 +47,8 @@ def serve(
         ledger_file: every row is appended to it as it ends (JSONL).
         answers: the right label of a request, by request key.
         zero_delay: answers are ready at once; see `instant`.
+        drain_s: how long what is under way may go on after the signal; see `MockServer.close`.
+        at_stop: how the rest ends.
 
     Raises:
         InputError: the address cannot be had, or the ledger's file cannot be written.
@@ -54,14 +61,22 @@ def serve(
         transit=not zero_delay,
     )
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(server, host, port))
+        runner.run(_serve(server, host, port, drain_s, at_stop))
 
 
-async def _serve(server: MockServer, host: str, port: int) -> None:
+async def _serve(
+    server: MockServer, host: str, port: int, drain_s: float, at_stop: Streams
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            server.hurry()
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, on_signal)
     try:
         bound = await _listen(server, host, port)
         shown = f"[{host}]" if ":" in host else host
@@ -69,7 +84,7 @@ async def _serve(server: MockServer, host: str, port: int) -> None:
         sys.stdout.flush()
         await stop.wait()
     finally:
-        await server.close()
+        await server.close(drain_s, at_stop)
 
 
 async def _listen(server: MockServer, host: str, port: int) -> int:

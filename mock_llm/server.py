@@ -20,7 +20,7 @@ from mock_llm.envelope import BadRequest, Refusal
 from mock_llm.framing import Framing
 from mock_llm.ledger import Ledger, Row
 from mock_llm.plan import Call
-from mock_llm.player import Player
+from mock_llm.player import Player, Streams
 
 EPOCH_S = 1_793_491_200.0  # 2026-11-01 00:00 UTC
 BACKLOG = 4096  # aiohttp's 128 drops connections in a burst
@@ -79,11 +79,11 @@ class MockServer:
         self.ledger = Ledger(ledger_file)
         self._player = Player(upstream, self._provider, self.ledger, epoch_s, transit=transit)
         self._epoch_s = epoch_s
-        self._cancel = upstream.handler_cancellation
         self._endpoints: dict[str, Endpoint] = {}
         self._read_settings(upstream)
         self._web: ConnectionServer | None = None
         self._listener: asyncio.Server | None = None
+        self._stopping = False
 
     @property
     def upstream(self) -> Upstream:
@@ -98,6 +98,8 @@ class MockServer:
         self._provider.change(upstream)
         self._player.change(upstream)
         self._read_settings(upstream)
+        if self._web is not None:
+            self._web.handler_cancellation = upstream.handler_cancellation
 
     def _read_settings(self, upstream: Upstream) -> None:
         self._reader = Reader(upstream)
@@ -116,7 +118,8 @@ class MockServer:
     def protocol_factory(self) -> Connection:
         """Return the protocol of a new connection; call it in the loop that will serve it."""
         if self._web is None:
-            self._web = ConnectionServer(self._handle, handler_cancellation=self._cancel)
+            cancel = self._provider.upstream.handler_cancellation
+            self._web = ConnectionServer(self._handle, handler_cancellation=cancel)
         return self._web()
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
@@ -131,19 +134,36 @@ class MockServer:
         )
         return int(self._listener.sockets[0].getsockname()[1])
 
-    async def close(self) -> None:
-        """Stop at once: what is under way ends as `shutdown`; no row is lost, no task is left."""
+    async def close(self, drain_s: float = 0.0, streams: Streams = "finish") -> None:
+        """Stop: no row is lost, no task is left.
+
+        New connections are refused at once, new requests on those that are open get a 503 and the
+        connection's end. What is under way may go on for a while; what is left then ends as
+        `shutdown`, and its connection is closed.
+
+        Args:
+            drain_s: how long what is under way may go on.
+            streams: how the rest ends: `finish` with an error in OpenRouter's shape, `break` with a
+                reset.
+        """
+        self._stopping = True
         if self._listener is not None:
             self._listener.close()
+        await self._player.drain(drain_s)
+        self._player.part(streams)
         if self._web is not None:
             await self._web.abort()
         self.ledger.close()
+
+    def hurry(self) -> None:
+        """Cut short the waiting of a `close` that is under way."""
+        self._player.hurry()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         link = request.protocol
         assert isinstance(link, Connection)  # noqa: S101 - no other kind is made here
         fresh, link.fresh = link.fresh, False
-        frame = _OPEN if request.keep_alive else _LAST
+        frame = _OPEN if request.keep_alive and not self._stopping else _LAST
         if request.version < (1, 1):
             frame = _HTTP_1_0
         path = request.raw_path.partition("?")[0]
@@ -196,6 +216,8 @@ class MockServer:
         key = headers.get(_REQUEST_KEY, "")
         account = _bearer(headers.get(hdrs.AUTHORIZATION, ""))
         row.key, row.account = _clean(key), _masked(account)
+        if self._stopping:
+            return envelope.STOPPING
         if not account:
             return envelope.NO_CREDENTIALS
         if self._keys and account not in self._keys:

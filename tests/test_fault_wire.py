@@ -163,7 +163,7 @@ CASES = [
          lambda i: _stream(i, *_good(i), end="")),
     Case(SlowTrickle(rate=1, over_s=0.01), False, "open", "complete", 8,
          lambda i: chunks(head(i), *_drips(answer(i)))),
-    Case(SlowTrickle(rate=1, over_s=0.01), True, "open", "complete", 8,
+    Case(SlowTrickle(rate=1, over_s=0.005), True, "open", "complete", 8,
          lambda i: _stream(i, *_good(i))),
     Case(ConnectionReset(rate=1), False, "reset", "broken", 0, lambda _: ""),
     Case(ConnectionReset(rate=1), True, "reset", "broken", 0, lambda _: ""),

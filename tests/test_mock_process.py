@@ -93,6 +93,7 @@ def test_port_in_use_is_a_users_error() -> None:
     [
         (["serve", "--port", "x"], "mock_llm serve: argument --port: x is not a port: give one"),
         (["serve", "--port", "70000"], "mock_llm serve: argument --port: 70000 is not a port"),
+        (["serve", "--drain", "-1"], "mock_llm serve: argument --drain: -1 is no time: give"),
         (["serve", "--ledg=x"], "mock_llm: unrecognized arguments: --ledg=x"),
         ([], "mock_llm: the following arguments are required: command"),
         (["serve", "missing.toml"], "mock_llm: missing.toml: no such file"),

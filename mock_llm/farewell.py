@@ -1,0 +1,40 @@
+"""The last words of a server that stops while answers are under way."""
+
+import msgspec
+
+from mock_llm import defects, envelope, framing, wire
+from mock_llm.faults.errors import ERRORS
+from mock_llm.framing import Framing
+from mock_llm.plan import Call, Plan
+
+
+def farewell(call: Call, plan: Plan, created: int, frame: Framing, *, is_open: bool) -> bytes:
+    """Return what brings an answer under way to a proper end: OpenRouter's error, where it stands.
+
+    Before its head that is a 503; behind it an error event, or an error in place of the JSON.
+
+    Args:
+        call: the request.
+        plan: what was decided for it.
+        created: unix second of its admission.
+        frame: how the connection wants it.
+        is_open: its head is sent.
+    """
+    error = envelope.STOPPING
+    if not is_open:
+        last = msgspec.structs.replace(frame, close=True)
+        return last.whole(error.status, framing.JSON + error.fields, error.body)
+    is_stream = call.stream or "events" in plan.forms
+    who = wire.identity(call.key, plan.draw, created)
+    _, message = ERRORS[error.status]
+    said = msgspec.structs.replace(
+        plan,
+        error=error.error,
+        message=message,
+        reply="",
+        finish_reason="error",
+        forms=() if is_stream else ("error_body",),
+    )
+    if not is_stream:
+        return frame.piece(defects.body(who, call, said, 0.0)) + frame.end
+    return frame.piece(b"".join(defects.stream(who, call, said, 0.0).tail)) + frame.end
