@@ -11,11 +11,11 @@ from collections.abc import Mapping
 
 import msgspec
 
+from mock_llm.admission import Admission
 from mock_llm.config import Upstream
 from mock_llm.counts import Counts
 from mock_llm.drift import slowness
 from mock_llm.faults import ArmedFault
-from mock_llm.gate import Gate
 from mock_llm.offer import Offer, compiled
 from mock_llm.plan import Call, Plan
 from mock_llm.refusals import refusal
@@ -37,7 +37,7 @@ class Provider:
         answers: true label by request key; for other requests the truth is guessed from the text.
         began: when the run did; None: with the first attempt. Windows of time, regimes, drift and
             fixed minutes are counted from it, so processes that share a run must share it.
-        gate: throttle and credits.
+        admission: throttle and credits.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Provider:
         self._label = weather.stream("label")
         self._arrived, self._admitted = Counts(), Counts()
         self.began = began
-        self.gate = Gate()
+        self.admission = Admission()
         self._offers: dict[str, Offer] = {}
         self._faults: list[ArmedFault] = []
         self._regimes: Regimes | None = None
@@ -77,7 +77,7 @@ class Provider:
             profile, known = model.profile or upstream.profile, offers.get(name)
             same = known is not None and (known.model, known.profile) == (model, profile)
             self._offers[name] = known if known and same else Offer(model, profile, weather)
-        self.gate.change(upstream)
+        self.admission.change(upstream)
         self._regimes = None if upstream.regime is None else Regimes(upstream.regime, weather)
         self._faults = [
             armed.get((name, fault)) or ArmedFault(name, fault, weather.stream(f"fault:{name}"))
@@ -128,14 +128,14 @@ class Provider:
             billed_usd: dollars.
         """
         used = plan.prompt_tokens + completion_tokens if plan.status == 200 else 0
-        self.gate.finish(plan.ticket, used, billed_usd)
+        self.admission.finish(plan.ticket, used, billed_usd)
 
     @property
     def remembers(self) -> bool:
         """Whether it needs memory of earlier attempts beyond how often each request was tried."""
         warm = any(offer.cold or offer.cache for offer in self._offers.values())
         counted = any(fault.fault.first_n is not None for fault in self._faults)
-        return warm or counted or not self.gate.is_open
+        return warm or counted or not self.admission.is_open
 
     def _page(self, call: Call, since_s: float) -> Plan:
         """Plan an answer that no model gives: a 200 at once, for nothing, unless a fault strikes.
@@ -175,7 +175,7 @@ class Provider:
                 f"However, you requested about {call.prompt_tokens} tokens."
             )
             return refusal(call, 400, "context_length_exceeded", message)
-        return 0 if self.gate.is_open else self.gate.admit(call, offer, now, began)
+        return 0 if self.admission.is_open else self.admission.admit(call, offer, now, began)
 
     def _setup_s(self, call: Call, draw: int) -> float:
         """Set-up of the connection, which the first answer pays even if it is a refusal."""

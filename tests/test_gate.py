@@ -1,349 +1,342 @@
-"""Limits and credits: what is admitted, what is refused, and what is given back at the end."""
+"""The gate: what counts as worse, and the command that says so."""
 
-from itertools import count
-from typing import Any, Literal, get_args
+import json
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mock_llm.behaviour import Provider
-from mock_llm.config import ColdStart, Model, Profile, PromptCache, Throttle, Upstream
-from mock_llm.credits import Credits
-from mock_llm.envelope import planned
-from mock_llm.faults import ServerError
-from mock_llm.faults.rate_limited import Known
-from mock_llm.plan import Call, Plan
-from mock_llm.throttled import hints
+from harness.cli.main import main
+from harness.experiments import run as running
+from harness.experiments.gate import (
+    Baseline,
+    Figures,
+    State,
+    Tolerances,
+    judge,
+    read_baselines,
+    write_baseline,
+)
 
-MODEL = Model(prompt_usd_per_m=1.0, completion_usd_per_m=10.0, max_completion_tokens=1000)
-BODY = {"reason": "in_flight_budget_exhausted", "limit_source": "openrouter_in_flight_budget"}
+BEFORE = Figures(
+    throughput_per_s=4.0,
+    timeout_rate=0.01,
+    latency_s_p95=2.0,
+    cost_usd=0.5,
+    ok=990,
+    requests=1000,
+    slo_passed=True,
+    records_sha256="a" * 64,
+)
+
+JUDGED: list[tuple[str, Any, State]] = [
+    ("throughput_per_s", 4.0, "same"),
+    ("throughput_per_s", 3.97, "changed"),
+    ("throughput_per_s", 3.96, "changed"),  # -1 %, the bound itself
+    ("throughput_per_s", 3.9599, "worse"),
+    ("throughput_per_s", 0.0, "worse"),
+    ("throughput_per_s", 4.04, "changed"),
+    ("throughput_per_s", 4.05, "better"),
+    ("timeout_rate", 0.011, "changed"),  # +.1 pp
+    ("timeout_rate", 0.01101, "worse"),
+    ("timeout_rate", 0.0, "better"),
+    ("latency_s_p95", 2.04, "changed"),  # +2 %
+    ("latency_s_p95", 2.0401, "worse"),
+    ("latency_s_p95", 1.9, "better"),
+    ("cost_usd", 0.505, "changed"),  # +1 %
+    ("cost_usd", 0.50501, "worse"),
+    ("cost_usd", 0.49, "better"),
+    ("ok", 989, "changed"),  # what is allowed of time-outs
+    ("ok", 988, "worse"),
+    ("ok", 992, "better"),
+    ("requests", 1001, "changed"),
+    ("slo_passed", False, "worse"),
+    ("records_sha256", "b" * 64, "changed"),
+]
 
 
-def _provider(credits_usd: float | None = None, **throttle: Any) -> Provider:
-    """Answers of 50 tokens: with a prompt of 100 each costs 600e-6 dollars."""
-    upstream = Upstream(
-        profile=Profile(ttft=0.0, output_tokens=50),
-        models={"m": MODEL},
-        throttle=Throttle(**throttle),
-        credits_usd=credits_usd,
+def _states(before: Figures, now: Figures) -> dict[str, State]:
+    return {check.figure: check.state for check in judge("b", "v", before, now, Tolerances())}
+
+
+@pytest.mark.parametrize(("figure", "now", "state"), JUDGED)
+def test_a_figure_is_worse_just_past_its_bound(figure: str, now: Any, state: State) -> None:
+    """At the bound all is well, past it is not, and no figure speaks for another."""
+    found = _states(BEFORE, msgspec.structs.replace(BEFORE, **{figure: now}))
+    assert found == {**dict.fromkeys(Figures.__struct_fields__, "same"), figure: state}
+
+
+@pytest.mark.parametrize(
+    ("figure", "state"),
+    [
+        ("throughput_per_s", "better"),
+        ("timeout_rate", "worse"),
+        ("latency_s_p95", "worse"),
+        ("cost_usd", "worse"),
+    ],
+)
+def test_anything_is_more_than_nothing(figure: str, state: State) -> None:
+    """Against a baseline of 0 a rise is a rise, and 0 is the same."""
+    nothing = msgspec.structs.replace(BEFORE, **{figure: 0.0})
+    assert _states(nothing, BEFORE)[figure] == state
+    assert _states(nothing, nothing)[figure] == "same"
+
+
+def test_a_promise_kept_again_is_better() -> None:
+    """A broken promise in the baseline is no licence, and keeping it is progress."""
+    broken = msgspec.structs.replace(BEFORE, slo_passed=False)
+    assert _states(broken, BEFORE)["slo_passed"] == "better"
+    assert _states(broken, broken)["slo_passed"] == "same"
+
+
+@given(st.floats(0.1, 1e3), st.floats(0.1, 1e3), st.floats(0, 1))
+def test_worse_one_way_is_not_worse_the_other(one: float, other: float, limit: float) -> None:
+    """Of two runs at most one is worse than the other, whatever the tolerance."""
+    allowed = Tolerances(cost=limit)
+    runs = [msgspec.structs.replace(BEFORE, cost_usd=usd) for usd in (one, other)]
+    states = [
+        next(c.state for c in judge("b", "v", was, now, allowed) if c.figure == "cost_usd")
+        for was, now in (runs, runs[::-1])
+    ]
+    assert states.count("worse") <= 1
+    assert one == other or states.count("same") < 2 or one == pytest.approx(other)
+
+
+def test_a_baseline_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    """What is committed is what is compared, tolerances and settings included."""
+    baseline = Baseline(
+        scenario="s.toml",
+        seed=7,
+        settings=("workload.reviews=5",),
+        tolerances=Tolerances(cost=0.5),
+        variants={"v": BEFORE},
     )
-    return Provider(upstream, seed=1)
+    write_baseline(baseline, tmp_path / "new" / "s.json")
+    assert read_baselines(tmp_path / "new") == {"s": baseline}
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["s.json"]
 
 
-def _call(account: str = "a", tokens: int = 100, max_tokens: int | None = 200) -> Call:
-    return Call(key="r", model="m", account=account, prompt_tokens=tokens, max_tokens=max_tokens)
+SCENARIO = """
+seed = 1
+[workload]
+reviews = 50
+corpus = "synthetic:electronics"
+users = 10
+[upstream.profile]
+ttft = { kind = "lognormal", mean = 1.19, sigma = 0.65 }
+[slo]
+duration_s = "<= 30"
+[variants.fast]
+[variants.slow]
+expect = "fail"
+pipeline = { concurrency = 1 }
+"""
 
 
-def _end(provider: Provider, plan: Plan) -> None:
-    provider.finish(plan, plan.completion_tokens, plan.cost_usd)
+class Gate:
+    """`harness gate` in a folder with one small scenario."""
+
+    def __init__(
+        self,
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        self.folder = folder
+        self.file = folder / "results" / "baselines" / "tiny.json"
+        self._monkeypatch, self._capsys = monkeypatch, capsys
+        monkeypatch.chdir(folder)
+        monkeypatch.setenv("COLUMNS", "200")
+        (folder / "tiny.toml").write_text(SCENARIO)
+
+    def __call__(self, *options: str) -> tuple[int, str, str]:
+        """Exit code, standard output and standard error."""
+        self._monkeypatch.setattr("sys.argv", ["harness", "gate", *options])
+        with pytest.raises(SystemExit) as end:
+            main()
+        said = self._capsys.readouterr()
+        return int(str(end.value.code)), said.out, said.err
+
+    def change(self, **changes: Any) -> None:
+        """Edit the figures of the baseline's variant `fast`."""
+        known = json.loads(self.file.read_text())
+        known["variants"]["fast"].update(changes)
+        self.file.write_text(json.dumps(known))
 
 
-def _statuses(provider: Provider, *calls: tuple[Call, float]) -> list[int]:
-    return [provider.admit(call, now).status for call, now in calls]
+@pytest.fixture
+def gate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Gate:
+    """A gate without a baseline."""
+    return Gate(tmp_path, monkeypatch, capsys)
 
 
-def test_a_greedy_client_gets_the_limit_in_every_minute() -> None:
-    """Whoever retries at the very end of each wait is admitted 100 times in any full minute."""
-    provider, now, admitted = _provider(requests_per_min=100), 0.0, list[float]()
-    for _ in range(700):
-        plan = provider.admit(_call(), now)
-        if plan.status == 200:
-            admitted.append(now)
-            now += 0.1
-        else:
-            now += plan.retry_after_s or 0.0
-    for start in range(0, 120, 7):
-        assert sum(start <= t < start + 60 for t in admitted) == 100
+@pytest.fixture
+def guarded(gate: Gate) -> Gate:
+    """A gate with a fresh baseline."""
+    code, out, _ = gate("--update", "--scenario", "tiny.toml")
+    assert (code, out) == (0, "results/baselines/tiny.json: 2 variants\n")
+    return gate
 
 
-def test_tokens_are_reserved_and_settled() -> None:
-    """Prompt and cap count while an attempt is under way, then what it used."""
-    provider = _provider(tokens_per_min=600)
-    first, second = provider.admit(_call(), 0.0), provider.admit(_call(), 1.0)
-    third = provider.admit(_call(), 2.0)
-    assert [first.status, second.status, third.status] == [200, 200, 429]
-    assert third.retry_after_s == 58.0
-    _end(provider, first)  # 150 of 300: with 300 under way another 150 is left
-    assert _statuses(provider, (_call(tokens=101, max_tokens=50), 3.0)) == [429]
-    assert _statuses(provider, (_call(max_tokens=50), 3.0)) == [200]
+def test_a_fresh_baseline_passes_at_once(guarded: Gate) -> None:
+    """What was just written down is found again to the byte."""
+    code, out, err = guarded()
+    expected = "tiny: fast done\ntiny: slow done\ngate: 16 figures the same, 0 changed or better, "
+    assert (code, out, err) == (0, f"{expected}0 worse\n", "")
 
 
-def test_without_a_cap_the_prompt_is_reserved_alone() -> None:
-    """What such an answer had counts once it is known, and then others may have to wait."""
-    provider = _provider(tokens_per_min=220)
-    plans = [provider.admit(_call(max_tokens=None), now) for now in (0.0, 1.0)]
-    for plan in plans:
-        _end(provider, plan)
-    refused = provider.admit(_call(tokens=10, max_tokens=None), 2.0)
-    assert ([plan.status for plan in plans], refused.retry_after_s) == ([200, 200], 58.0)
+def test_a_change_under_trial_that_is_worse_fails(guarded: Gate) -> None:
+    """Fewer slots are slower, and the table names figure, before and now."""
+    code, out, _ = guarded("--set", "pipeline.concurrency=2")
+    assert code == 1
+    (row,) = [line for line in out.splitlines() if "fast" in line and "throughput_per_s" in line]
+    assert "worse" in row
 
 
-def test_refused_by_a_fault_uses_no_tokens() -> None:
-    """What fails after its admission has used nothing, but was a request."""
-    provider = _provider(tokens_per_min=300, requests_per_min=2)
-    down = msgspec.structs.replace(provider.upstream, faults={"f": ServerError(rate=1, first_n=1)})
-    provider.change(down)
-    plan = provider.admit(_call(), 0.0)
-    assert (plan.status, plan.ticket > 0) == (503, True)
-    _end(provider, plan)
-    assert _statuses(provider, (_call(), 1.0), (_call(tokens=1), 2.0)) == [200, 429]
+def test_the_table_fits_a_narrow_terminal(guarded: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 80 columns every figure has its whole name."""
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = guarded("--set", "pipeline.concurrency=2")
+    assert "throughput_per_s" in out
+    assert "…" not in out
+    assert max(map(len, out.splitlines())) <= 80
 
 
-def test_too_many_tokens_for_any_minute_is_told_so() -> None:
-    """A request beyond the limit by itself hears no wait, for none would help."""
-    plan = _provider(tokens_per_min=250).admit(_call(), 0.0)
-    assert (plan.status, plan.retry_after_s) == (429, None)
-    assert plan.message == "Request too large: 300 tokens, and the limit is 250 per minute"
+def test_a_better_run_is_reported_and_passes(guarded: Gate) -> None:
+    """More slots are faster, which is no reason to fail."""
+    code, out, _ = guarded("--set", "pipeline.concurrency=8")
+    assert code == 0
+    assert "better" in out
+    assert out.endswith(" 0 worse\n")
 
 
-def test_places_under_way_are_free_again_at_the_end() -> None:
-    """One more than the limit is refused without a hint until one has ended, once."""
-    provider = _provider(concurrent=2)
-    first, second, third = (provider.admit(_call(), 0.0) for _ in range(3))
-    assert [first.status, second.status, third.status] == [200, 200, 429]
-    assert third.retry_after_s is None
-    _end(provider, first)
-    _end(provider, first)
-    assert _statuses(provider, (_call(), 1.0), (_call(), 1.0)) == [200, 429]
+def test_other_bytes_with_figures_in_tolerance_pass(guarded: Gate) -> None:
+    """Records may change where no guarded figure is worse, and the gate says that they did."""
+    guarded.change(records_sha256="f" * 64)
+    code, out, _ = guarded()
+    assert code == 0
+    assert "ffffffffffff" in out
+    assert "gate: 15 figures the same, 1 changed or better, 0 worse" in out
 
 
-@pytest.mark.parametrize("limit", ["requests_per_min", "concurrent"])
-@pytest.mark.parametrize(("per", "expected"), [("key", [200, 200]), ("account", [200, 429])])
-def test_keys_are_limited_each_or_together(limit: str, per: str, expected: list[int]) -> None:
-    """Two keys have a limit each, unless it is the account's."""
-    provider = _provider(**{limit: 1}, per=per)
-    assert _statuses(provider, (_call("a"), 0.0), (_call("b"), 0.0)) == expected
+def test_a_worse_figure_fails_by_itself(guarded: Gate) -> None:
+    """One request fewer than in the baseline is enough."""
+    guarded.change(ok=51)
+    assert guarded()[0] == 1
 
 
-def test_fixed_minutes_begin_with_the_run() -> None:
-    """The minute that the run began with ends 60 s later, whenever that was."""
-    provider = _provider(requests_per_min=1, window="fixed")
-    times = (1000.5, 1060.4, 1060.5, 1061.0)
-    plans = [provider.admit(_call(), now) for now in times]
-    assert [plan.status for plan in plans] == [200, 429, 200, 429]
-    assert [plans[1].retry_after_s, plans[3].retry_after_s] == pytest.approx([0.1, 59.5])
+def test_tolerances_are_the_baselines_own(guarded: Gate) -> None:
+    """A baseline that allows more lets more pass."""
+    known = json.loads(guarded.file.read_text())
+    known["tolerances"].update(throughput=0.9, cost=0.9)
+    guarded.file.write_text(json.dumps(known))
+    code, _, _ = guarded("--set", "pipeline.concurrency=2", "--set", "slo.duration_s=<= 3000")
+    assert code == 0
 
 
-@given(
-    asked=st.lists(
-        st.tuples(
-            st.sampled_from("ab"),
-            st.floats(0, 20),
-            st.integers(0, 300),
-            st.integers(1, 300) | st.none(),
-            st.booleans(),
-        ),
-        max_size=40,
-    ),
-    fixed=st.booleans(),
-    one=st.booleans(),
-)
-def test_a_refused_attempt_consumes_nothing(
-    asked: list[tuple[str, float, int, int | None, bool]], fixed: bool, one: bool
-) -> None:
-    """With every limit on, callers fare the same whether or not the refused had ever asked."""
-    limits: dict[str, Any] = {"requests_per_min": 6, "tokens_per_min": 900, "concurrent": 3}
-    kind = {"window": "fixed" if fixed else "sliding", "per": "account" if one else "key"}
-    asker, spared = (_provider(0.02, **limits, **kind) for _ in range(2))
-    now, open_plans = 0.0, list[Plan]()
-    for provider in (asker, spared):
-        provider.began = 0.0
-    for account, gap, tokens, cap, ends in asked:
-        now += gap
-        call = _call(account, tokens, cap)
-        plan = asker.admit(call, now)
-        if plan.status == 200:
-            assert spared.admit(call, now) == plan
-            open_plans.append(plan)
-        if ends and open_plans:
-            ended = open_plans.pop(0)
-            _end(asker, ended)
-            _end(spared, ended)
-    assert asker.gate.under_way == spared.gate.under_way == len(open_plans)
+def test_a_broken_invariant_fails(guarded: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that lost a request is no run, however good its figures, and the reason is told."""
+    monkeypatch.setattr(running, "violations", lambda *_, **__: ["7 requests lost, first [r3]"])
+    code, out, _ = guarded()
+    assert code == 1
+    assert "invariant: 7 requests lost, first [r3]" in out
+    assert "broken" in out
 
 
-@given(st.lists(st.tuples(st.integers(0, 400), st.floats(0, 30)), min_size=1, max_size=30))
-def test_the_hint_of_all_windows_together_is_true(asked: list[tuple[int, float]]) -> None:
-    """A refused attempt is admitted after its wait, if nobody else came."""
-    provider, now = _provider(requests_per_min=3, tokens_per_min=900), 0.0
-    for tokens, gap in asked:
-        now += gap
-        plan = provider.admit(_call(tokens=tokens), now)
-        if plan.status == 429:
-            assert plan.retry_after_s is not None
-            now += plan.retry_after_s
-            assert provider.admit(_call(tokens=tokens), now).status == 200
+def test_an_invalid_run_makes_no_baseline(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is held to a run that says nothing, and no file is left."""
+    monkeypatch.setattr(running, "violations", lambda *_, **__: ["7 requests lost"])
+    code, _, err = gate("--update", "--scenario", "tiny.toml")
+    assert code == 2
+    assert err == "harness: tiny.toml, fast: invariant: 7 requests lost: not a baseline\n"
+    assert not gate.file.exists()
 
 
-@pytest.mark.parametrize(
-    ("form", "field", "told"),
-    [
-        ("upstream_2025", "", None),
-        ("upstream_2026", "Retry-After", "50"),
-        ("free_per_day", "X-RateLimit-Reset", "1800000051000"),
-        ("free_per_minute", "X-RateLimit-Reset", "1800000051000"),
-        ("bare", "", None),
-    ],
-)
-def test_throttle_has_all_forms(form: Known, field: str, told: str | None) -> None:
-    """Each form tells what it tells of the same true wait, and its limit where it names one."""
-    provider = _provider(requests_per_min=1, form=form)
-    provider.admit(_call(), 0.0)
-    plan = provider.admit(_call(), 10.0)
-    said = hints(_call(), plan, 1_800_000_000)
-    assert said.headers.get(field) == told
-    assert said.headers.get("X-RateLimit-Limit", "1") == "1"
-    assert ("retry_after_seconds_raw" in said.metadata) == (form == "upstream_2026")
-    assert len(get_args(Known)) == 5
+def test_an_update_keeps_seed_settings_and_tolerances(guarded: Gate) -> None:
+    """Only the figures are new: those of the baseline's own seed, so that the gate then passes."""
+    known = json.loads(guarded.file.read_text())
+    old = known["variants"]["fast"]["records_sha256"]
+    known["seed"] = 5
+    guarded.file.write_text(json.dumps(known))
+    assert guarded("--update")[0] == 0
+    known = json.loads(guarded.file.read_text())
+    assert known["variants"]["fast"]["records_sha256"] != old
+    known.update(settings=["workload.reviews=40"], tolerances={"cost": 0.3})
+    guarded.file.write_text(json.dumps(known))
+    assert guarded("--update")[0] == 0
+    after = json.loads(guarded.file.read_text())
+    assert (after["seed"], after["settings"]) == (5, ["workload.reviews=40"])
+    assert after["tolerances"]["cost"] == 0.3
+    assert after["variants"]["fast"]["requests"] == 40
+    assert guarded()[0] == 0
 
 
-@pytest.mark.parametrize("place", ["headers", "body", "both"])
-def test_throttle_puts_its_hints_where_it_is_told(place: Literal["headers", "body"]) -> None:
-    """Real header fields, metadata or both."""
-    provider = _provider(requests_per_min=1, hints=place)
-    provider.admit(_call(), 0.0)
-    said = hints(_call(), provider.admit(_call(), 10.0), 0)
-    assert ("Retry-After" in said.headers) == (place != "body")
-    assert ("retry_after_seconds" in said.metadata) == (place != "headers")
+def test_an_update_takes_the_scenarios_own_variants(guarded: Gate) -> None:
+    """New variants come in and dropped ones go out."""
+    text = SCENARIO.replace("variants.slow", "variants.slower")
+    (guarded.folder / "tiny.toml").write_text(text)
+    assert guarded("--update")[0] == 0
+    assert list(json.loads(guarded.file.read_text())["variants"]) == ["fast", "slower"]
 
 
-def test_credits_are_reserved_at_their_greatest_cost() -> None:
-    """Prompt and cap are reserved, the model's own cap where the request has none."""
-    provider = _provider(1.0)
-    provider.admit(_call(), 0.0)
-    assert provider.gate.credits.reserved_usd == pytest.approx(100e-6 + 2000e-6)
-    provider.admit(_call(max_tokens=None), 0.0)
-    assert provider.gate.credits.reserved_usd == pytest.approx(2100e-6 + 100e-6 + 10_000e-6)
+BAD_FILES = [
+    ("tiny.json", "{", "not a baseline"),
+    ("tiny.json", "[]", "not a baseline"),
+    ("tiny.json", '{"scenario": "tiny.toml", "extra": 1}', "not a baseline"),
+    ("tiny.json", '{"scenario": "tiny.toml"}', "without figures"),
+    ("tiny.json", '{"scenario": "none.toml", "variants": {"fast": %s}}', "no such file"),
+    ("tiny.json", '{"scenario": "tiny.toml", "variants": {"gone": %s}}', "unknown variant"),
+    ("tiny.txt", "", "no baselines there"),
+]
 
 
-def test_budget_in_flight_is_a_402_that_passes() -> None:
-    """What is reserved by another is free again when that one has ended."""
-    provider = _provider(0.003)
-    first, second = provider.admit(_call(), 0.0), provider.admit(_call(), 0.0)
-    refusal = planned(_call(), second)
-    error = msgspec.json.decode(refusal.body)["error"]
-    assert (first.status, second.status, error["metadata"] | BODY) == (200, 402, error["metadata"])
-    assert refusal.fields == b"Retry-After: 5\r\n"
-    _end(provider, first)
-    assert _statuses(provider, (_call(), 1.0)) == [200]
+@pytest.mark.parametrize(("name", "text", "what"), BAD_FILES)
+def test_a_bad_baseline_is_one_line_and_exit_2(gate: Gate, name: str, text: str, what: str) -> None:
+    """What is wrong is said where it is, before anything is run."""
+    gate.file.parent.mkdir(parents=True)
+    figures = json.dumps(msgspec.to_builtins(BEFORE))
+    gate.file.with_name(name).write_text(text.replace("%s", figures))
+    code, out, err = gate()
+    assert (code, out) == (2, "")
+    assert what in err
+    assert err.count("\n") == 1
 
 
-def test_spent_credits_are_a_402_for_good() -> None:
-    """Where nothing in flight could make room, there is no hint and another word."""
-    provider = _provider(0.0022)
-    _end(provider, provider.admit(_call(), 0.0))
-    plan = provider.admit(_call(), 1.0)
-    assert (plan.status, plan.message, plan.retry_after_s) == (402, "Insufficient credits", None)
-    assert planned(_call(), plan).fields == b""
-    assert _statuses(provider, (_call(max_tokens=100), 2.0)) == [200]
+@pytest.mark.parametrize("folder", ["missing", "empty", "tiny.toml"])
+def test_a_folder_without_baselines_is_one_line_and_exit_2(gate: Gate, folder: str) -> None:
+    """The line says how to make one."""
+    (gate.folder / "empty").mkdir()
+    code, _, err = gate("--baseline", folder)
+    expected = f"harness: {folder}: no baselines there; make them with `harness gate --update`\n"
+    assert (code, err) == (2, expected)
 
 
-def test_a_402_counts_against_no_limit() -> None:
-    """Who cannot pay has not used up a request, and no draw."""
-    provider = _provider(0.0025, requests_per_min=2)
-    plans = [provider.admit(_call(), 0.0) for _ in range(3)]
-    _end(provider, plans[0])
-    assert [plan.status for plan in plans] == [200, 402, 402]
-    assert provider.admit(_call(max_tokens=10), 1.0).draw == 1
+def test_an_update_does_not_overwrite_what_it_cannot_read(guarded: Gate) -> None:
+    """A broken baseline is the user's to mend: seed and tolerances are in it."""
+    guarded.file.write_text("{")
+    code, _, err = guarded("--update", "--scenario", "tiny.toml")
+    assert (code, guarded.file.read_text()) == (2, "{")
+    assert "not a baseline" in err
 
 
-@given(
-    balance_usd=st.floats(0, 1e-4),
-    steps=st.lists(st.tuples(st.floats(0, 3e-5), st.floats(0, 1), st.booleans()), max_size=60),
-)
-def test_credits_conserve(balance_usd: float, steps: list[tuple[float, float, bool]]) -> None:
-    """Bought = left + reserved + spent, none below nothing, and at the end nothing is reserved."""
-    balance, held, bills = Credits(), list[tuple[int, float]](), list[float]()
-    balance.change(balance_usd)
-    for cost_usd, share, ends in steps:
-        if balance.covers(cost_usd) == "yes":
-            held.append((balance.reserve(cost_usd), cost_usd * share))
-        if ends and held:
-            reserved, bill = held.pop(0)
-            bills.append(bill)
-            balance.settle(reserved, bill)
-        used = balance.spent_usd + balance.reserved_usd
-        assert balance.reserved_usd >= 0
-        assert used <= balance.bought_usd + 1e-12
-    for reserved, bill in held:
-        bills.append(bill)
-        balance.settle(reserved, bill)
-    assert balance.reserved_usd == 0
-    assert balance.spent_usd == pytest.approx(sum(bills), abs=1e-12 * len(bills))
+def test_a_change_under_trial_is_no_baseline(guarded: Gate) -> None:
+    """--update with --set is refused and the baseline stays as it is."""
+    before = guarded.file.read_bytes()
+    code, _, err = guarded("--update", "--set", "pipeline.concurrency=2")
+    assert code == 2
+    assert err == "harness: --update with --set: a change under trial is no baseline\n"
+    assert guarded.file.read_bytes() == before
 
 
-def test_change_keeps_what_stays() -> None:
-    """Windows of the same limit, places under way and spent credits outlive a change."""
-    provider = _provider(0.0047, requests_per_min=2, tokens_per_min=10_000, concurrent=5)
-    first = provider.admit(_call(), 0.0)
-    before, upstream = provider.admit(_call(), 1.0), provider.upstream
-    limits = msgspec.structs.replace(upstream.throttle, concurrent=1, tokens_per_min=300)
-    provider.change(msgspec.structs.replace(upstream, throttle=limits))
-    assert provider.admit(_call(), 2.0).retry_after_s is None  # for want of a place under way
-    _end(provider, first)
-    _end(provider, before)
-    assert provider.admit(_call(), 3.0).retry_after_s == 57.0  # by the requests
-    assert _statuses(provider, (_call(), 61.0)) == [200]  # tokens of the old limit are forgotten
-    assert provider.gate.credits.spent_usd == pytest.approx(2 * 600e-6)
-
-
-def test_credits_can_be_bought() -> None:
-    """A greater balance leaves what is spent as it is; without one nobody is asked."""
-    provider = _provider(0.0022)
-    _end(provider, provider.admit(_call(), 0.0))
-    seen = [provider.admit(_call(), 1.0).status]
-    for credits_usd in (0.0028, 0.0026, None):
-        provider.change(msgspec.structs.replace(provider.upstream, credits_usd=credits_usd))
-        plan = provider.admit(_call(), 2.0)
-        seen.append(plan.status)
-        provider.finish(plan, 0, 0.0)
-    assert seen == [402, 200, 402, 200]
-
-
-def test_without_limits_there_is_nothing_to_finish() -> None:
-    """Requests per minute alone, or nothing, need no word at the end of an attempt."""
-    plans = [
-        provider.admit(_call(), 0.0) for provider in (_provider(), _provider(requests_per_min=9))
-    ]
-    assert [plan.ticket for plan in plans] == [0, 0]
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"throttle": Throttle(requests_per_min=1)},
-        {"throttle": Throttle(tokens_per_min=1)},
-        {"throttle": Throttle(concurrent=1)},
-        {"credits_usd": 1.0},
-        {"faults": {"f": ServerError(rate=1, first_n=0)}},
-        {"profile": Profile(cold_start=ColdStart(extra_s=1.0))},
-        {
-            "models": {
-                "m": msgspec.structs.replace(MODEL, profile=Profile(prompt_cache=PromptCache()))
-            }
-        },
-    ],
-)
-def test_what_processes_must_share_is_known(settings: dict[str, Any]) -> None:
-    """A provider says whether it remembers more than how often a request was tried."""
-    provider = Provider(Upstream(), seed=1)
-    before = provider.remembers
-    provider.change(Upstream(**settings))
-    after = provider.remembers
-    provider.change(Upstream(faults={"f": ServerError(rate=1, until_s=9, every_s=60)}))
-    assert (before, after, provider.remembers) == (False, True, False)
-
-
-def test_the_cap_of_the_model_ends_an_answer() -> None:
-    """No completion is longer than its model can be, whatever is asked for."""
-    provider = _provider()
-    long = msgspec.structs.replace(provider.upstream, profile=Profile(output_tokens=5000))
-    provider.change(long)
-    plans = [
-        provider.admit(_call(max_tokens=cap), float(n)) for n, cap in zip(count(), (None, 9000))
-    ]
-    assert [(plan.completion_tokens, plan.finish_reason) for plan in plans] == [
-        (1000, "length")
-    ] * 2
+@pytest.mark.parametrize("setting", ["pipeline.concurency=2", "pipeline.concurrency=-1", "x"])
+def test_a_bad_setting_is_one_line_and_exit_2(guarded: Gate, setting: str) -> None:
+    """A typing error in a trial is no regression."""
+    code, out, err = guarded("--set", setting)
+    assert (code, out) == (2, "")
+    assert f"--set {setting}" in err
+    assert err.count("\n") == 1

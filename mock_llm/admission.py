@@ -28,7 +28,7 @@ class _Held(NamedTuple):
     reserved: int | None
 
 
-class Gate:
+class Admission:
     """Lets attempts in, or refuses them.
 
     Attributes:
