@@ -20,6 +20,7 @@ from harness.scenario.model import Workload
 from harness.scenario.pipeline import Backoff, Legacy, Pipeline, Single, Smart
 from mock_llm import __main__ as mock_main
 from mock_llm.config import (
+    Capacity,
     ColdStart,
     Drift,
     Model,
@@ -134,8 +135,8 @@ def test_command_line_is_documented(word: str) -> None:
     "table",
     [
         *(Workload, Pipeline, Backoff, Legacy, Smart, Single),
-        *(Upstream, Model, Throttle, Profile, ColdStart, PromptCache),
         *(Regime, Drift),
+        *(Upstream, Capacity, Model, Throttle, Profile, ColdStart, PromptCache),
     ],
 )
 def test_keys_are_documented(table: type[msgspec.Struct]) -> None:
