@@ -9,7 +9,7 @@ from typing import NoReturn
 from mock_llm.config import Upstream
 from mock_llm.errors import InputError
 from mock_llm.loader import load_upstream
-from mock_llm.serve import read_answers, serve
+from mock_llm.serve import MOST_WORKERS, read_answers, serve
 
 
 class _Parser(argparse.ArgumentParser):
@@ -22,6 +22,12 @@ class _Parser(argparse.ArgumentParser):
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65_535:
         raise argparse.ArgumentTypeError(f"{text} is not a port: give one of 0 to 65535")
+    return int(text)
+
+
+def _workers(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_WORKERS:
+        raise argparse.ArgumentTypeError(f"{text} workers: give 1 to {MOST_WORKERS}")
     return int(text)
 
 
@@ -38,14 +44,18 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--ledger", type=Path, help="append every attempt to this file (JSONL)")
     command.add_argument("--answers", type=Path, help="right labels: JSONL with key and label")
     command.add_argument("--zero-delay", action="store_true", help="answers are ready at once")
+    command.add_argument("--workers", type=_workers, default=1, help="processes that serve as one")
+    command.add_argument(
+        "--until-eof", action="store_true", help="stop when standard input ends, as with a pipe's"
+    )
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code: 0 fine, 2 bad input."""
+    """Run the command line; return the exit code: 0 fine, 1 workers kept dying, 2 bad input."""
     options = _parser().parse_args(arguments)
     try:
-        serve(
+        return serve(
             load_upstream(options.scenario) if options.scenario else Upstream(),
             host=options.host,
             port=options.port,
@@ -53,11 +63,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ledger_file=options.ledger,
             answers=read_answers(options.answers) if options.answers else {},
             zero_delay=options.zero_delay,
+            workers=options.workers,
+            until_eof=sys.stdin.fileno() if options.until_eof else None,
         )
     except InputError as error:
         sys.stderr.write(f"mock_llm: {error}\n")
         return 2
-    return 0
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import msgspec
 
 from mock_llm.config import Upstream
-from mock_llm.counts import Counts
+from mock_llm.counts import Memory
 from mock_llm.faults import ArmedFault
 from mock_llm.offer import Offer, compiled
 from mock_llm.plan import Call, Plan
@@ -32,10 +32,16 @@ class Provider:
         upstream: what it imitates.
         seed: of its weather.
         answers: true label by request key; for other requests the truth is guessed from the text.
+        memory: what its weather needs of the past; its own, or shared with other processes.
     """
 
     def __init__(
-        self, upstream: Upstream, *, seed: int, answers: Mapping[str, str] | None = None
+        self,
+        upstream: Upstream,
+        *,
+        seed: int,
+        answers: Mapping[str, str] | None = None,
+        memory: Memory | None = None,
     ) -> None:
         weather = Keyed(seed)
         self.seed = seed
@@ -43,8 +49,7 @@ class Provider:
         self._weather = weather
         self._transit = weather.stream("transit")
         self._label = weather.stream("label")
-        self._arrived, self._admitted = Counts(), Counts()
-        self._began: float | None = None
+        self.memory = Memory() if memory is None else memory
         self._offers: dict[str, Offer] = {}
         self._faults: list[ArmedFault] = []
         self._windows: AccountWindows | None = None
@@ -78,7 +83,7 @@ class Provider:
 
     def transit_s(self, key: str) -> float:
         """Return how long an arriving attempt at this request travels before `admit` sees it."""
-        return TRANSIT_S * self._transit(key, self._arrived.next(key))
+        return TRANSIT_S * self._transit(key, self.memory.arrived.next(key))
 
     def admit(self, call: Call, now: float) -> Plan:
         """Decide everything that will happen to an attempt.
@@ -87,16 +92,15 @@ class Provider:
             call: the attempt.
             now: seconds since any fixed origin; must not fall between calls.
         """
-        if self._began is None:
-            self._began = now
+        began = self.memory.began(now)
         refusal = self._refusal(call, now)
         if refusal is not None:
             return self._on_connection(refusal, call, -1)
-        draw = self._admitted.next(call.key)
+        draw = self.memory.admitted.next(call.key)
         offer = self._offers[call.model]
         plan = good = self._answer(call, offer, draw, now)
         for fault in self._faults:
-            plan = fault.apply(plan, call, draw, now - self._began)
+            plan = fault.apply(plan, call, draw, now - began)
         if plan.cost_usd and plan.completion_tokens != good.completion_tokens:
             unsaid = good.completion_tokens - plan.completion_tokens
             cost_usd = max(plan.cost_usd - unsaid * offer.completion_usd, 0.0)

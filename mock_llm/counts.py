@@ -1,6 +1,7 @@
 """How often a key has been seen, in bounded memory."""
 
 from collections import OrderedDict
+from typing import Protocol
 
 
 class Counts:
@@ -23,3 +24,32 @@ class Counts:
         if len(self._seen) > self.limit:
             self._seen.popitem(last=False)
         return count
+
+
+class Counting(Protocol):
+    """What counts as `Counts` does."""
+
+    def next(self, key: str) -> int:
+        """See `Counts.next`."""
+
+
+class Memory:
+    """What keyed weather needs of the past, whatever the upstream; see also `shared`.
+
+    Attributes:
+        arrived: attempts by request key.
+        admitted: of these, those that were let in.
+    """
+
+    arrived: Counting
+    admitted: Counting
+
+    def __init__(self) -> None:
+        self.arrived, self.admitted = Counts(), Counts()
+        self._first: float | None = None
+
+    def began(self, now: float) -> float:
+        """Return when the run's first attempt was admitted: now, if this is the first."""
+        if self._first is None:
+            self._first = now
+        return self._first

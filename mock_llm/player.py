@@ -3,13 +3,12 @@
 import asyncio
 
 from mock_llm import framing
-from mock_llm.behaviour import Provider
 from mock_llm.config import Upstream
 from mock_llm.connection import Connection
 from mock_llm.envelope import Refusal
 from mock_llm.framing import Framing
 from mock_llm.ledger import End, Ledger, Row, billed
-from mock_llm.plan import Call, Ending, Plan
+from mock_llm.plan import Admission, Call, Ending, Plan
 from mock_llm.timeline import Write, timeline
 
 _SILENT = frozenset({"hang", "stall", "keep_alive"})
@@ -30,7 +29,7 @@ class Player:
     def __init__(
         self,
         upstream: Upstream,
-        provider: Provider,
+        provider: Admission,
         ledger: Ledger,
         epoch_s: float,
         *,
@@ -61,7 +60,8 @@ class Player:
             if self._transit:
                 await asyncio.sleep(self._provider.transit_s(call.key))
             row.admitted_s = loop.time()
-            plan = self._provider.admit(call, row.admitted_s)
+            decided = self._provider.admit(call, row.admitted_s)
+            plan = decided if isinstance(decided, Plan) else await decided
             _note_plan(row, plan)
             ended = await self._deliver(link, frame, row, call, plan)
         except asyncio.CancelledError:

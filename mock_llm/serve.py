@@ -1,16 +1,22 @@
 """Runs the mock as a process of its own: one line when it is ready, a clean end on a signal."""
 
 import asyncio
+import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
-from mock_llm.config import Profile, Upstream
+from mock_llm.config import Upstream
 from mock_llm.errors import InputError
-from mock_llm.server import MockServer
+from mock_llm.settings import Settings, instant, loop_factory
+
+__all__ = ["instant", "read_answers", "serve"]
+
+MOST_WORKERS = 64
 
 
 class Answer(msgspec.Struct):
@@ -29,7 +35,9 @@ def serve(
     ledger_file: Path | None = None,
     answers: Mapping[str, str] | None = None,
     zero_delay: bool = False,
-) -> None:
+    workers: int = 1,
+    until_eof: int | None = None,
+) -> int:
     """Serve until SIGTERM or SIGINT, then return; all rows are in the ledger's file by then.
 
     Prints `mock_llm listening on http://HOST:PORT/api/v1` once requests can come.
@@ -42,68 +50,90 @@ def serve(
         ledger_file: every row is appended to it as it ends (JSONL).
         answers: the right label of a request, by request key.
         zero_delay: answers are ready at once; see `instant`.
+        workers: processes that serve as one; see `hub`.
+        until_eof: a descriptor whose end of file stops the mock as a signal does.
+
+    Returns:
+        The exit code: 0, or 1 when a worker died again and again.
 
     Raises:
         InputError: the address cannot be had, or the ledger's file cannot be written.
     """
-    server = MockServer(
-        instant(upstream) if zero_delay else upstream,
+    settings = Settings(
+        upstream=instant(upstream) if zero_delay else upstream,
         seed=seed,
-        answers=answers,
-        ledger_file=ledger_file,
+        ledger_file=None if ledger_file is None else str(ledger_file),
+        answers=dict(answers or {}),
         transit=not zero_delay,
     )
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(server, host, port))
+    address = (host, port)
+    several = workers > 1
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        main = _together(settings, address, until_eof, workers) if several else _alone(
+            settings, address, until_eof
+        )
+        return 0 if runner.run(main) else 1
 
 
-async def _serve(server: MockServer, host: str, port: int) -> None:
+async def _alone(settings: Settings, address: tuple[str, int], until_eof: int | None) -> bool:
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    _on_stop(stop.set, until_eof)
+    server = settings.server()
     try:
-        bound = await _listen(server, host, port)
-        shown = f"[{host}]" if ":" in host else host
-        sys.stdout.write(f"mock_llm listening on http://{shown}:{bound}/api/v1\n")
-        sys.stdout.flush()
+        with _listening(address):
+            port = await server.start(*address)
+        _announce(address[0], port)
         await stop.wait()
     finally:
         await server.close()
+    return True
 
 
-async def _listen(server: MockServer, host: str, port: int) -> int:
+async def _together(
+    settings: Settings, address: tuple[str, int], until_eof: int | None, workers: int
+) -> bool:
+    from mock_llm.hub import Hub
+    from mock_llm.listeners import listeners
+
+    with _listening(address):
+        sockets = listeners(*address, workers)
+    port = sockets[0][0].getsockname()[1]
+    hub = Hub(settings, sockets, lambda: _announce(address[0], port))
+    _on_stop(hub.stop, until_eof)
+    return await hub.run()
+
+
+@contextmanager
+def _listening(address: tuple[str, int]) -> Iterator[None]:
     try:
-        return await server.start(host, port)
+        yield
     except OSError as error:
+        host, port = address
         why = f"{error}; choose another host or port"
         raise InputError(f"cannot listen on {host}:{port}: {why}") from error
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
+def _announce(host: str, port: int) -> None:
+    shown = f"[{host}]" if ":" in host else host
+    sys.stdout.write(f"mock_llm listening on http://{shown}:{port}/api/v1\n")
+    sys.stdout.flush()
 
 
-def instant(upstream: Upstream) -> Upstream:
-    """The same upstream with every answer ready at once: only the server's own time is left."""
-    models = {
-        slug: msgspec.structs.replace(model, profile=model.profile and _instant(model.profile))
-        for slug, model in upstream.models.items()
-    }
-    return msgspec.structs.replace(
-        upstream, profile=_instant(upstream.profile), models=models, connection_setup=0.0
-    )
+def _on_stop(stop: Callable[[], None], until_eof: int | None) -> None:
+    """Call `stop` on a signal, and when a descriptor has nothing more to say."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    if until_eof is None:
+        return
+    file = until_eof
 
+    def look() -> None:
+        if not os.read(file, 4096):
+            loop.remove_reader(file)
+            stop()
 
-def _instant(profile: Profile) -> Profile:
-    return msgspec.structs.replace(
-        profile, ttft=0.0, itl=0.0, prefill_s_per_1k=0.0, cold_start=None
-    )
+    loop.add_reader(file, look)
 
 
 def read_answers(path: Path) -> dict[str, str]:
