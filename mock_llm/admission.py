@@ -47,7 +47,7 @@ def remembers(upstream: Upstream) -> bool:
 
 
 class SharedAdmission:
-    """A worker's side; see `plan.Admission`.
+    """A worker's side; see `behaviour.Admission`.
 
     Args:
         provider: the worker's own, whose memory is shared.

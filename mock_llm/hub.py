@@ -44,6 +44,7 @@ class Hub:
 
     Attributes:
         links: to the workers that run, by their number from 0.
+        pids: their processes.
 
     Raises:
         InputError: see `Settings.server`.
@@ -64,6 +65,7 @@ class Hub:
         # Never listens: it is changed as the workers' are, and finds out that a ledger cannot be.
         self._server = settings.server(provider)
         self.links: dict[int, Link] = {}
+        self.pids: dict[int, int] = {}
         self._starting = set(range(len(listeners)))
         self._stop = asyncio.Event()
         self._failed = False
@@ -145,8 +147,9 @@ class Hub:
             await link.connect(ours)
             self.links[number] = link
             process = await self._spawn(number, theirs.fileno())
+        self.pids[number] = process.pid
         code = await self._ended(process)
-        del self.links[number]
+        del self.links[number], self.pids[number]
         link.close()
         return code
 

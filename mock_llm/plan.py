@@ -7,13 +7,9 @@ Nothing here holds bytes: rendering a plan to the wire is the edge's own busines
 without sockets drives the very same objects.
 """
 
-from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal
 
 import msgspec
-
-if TYPE_CHECKING:
-    from mock_llm.config import Upstream
 
 Ending = Literal["clean", "refused", "hang", "stall", "keep_alive", "end", "eof", "reset"]
 Reach = Literal["nothing", "headers", "part", "done", "all"]
@@ -123,20 +119,3 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: float = 0.0
     draw: int = -1
     injected: tuple[str, ...] = ()
-
-
-class Admission(Protocol):
-    """What an edge needs of whoever decides: `behaviour.Provider`, or a way to one elsewhere."""
-
-    @property
-    def upstream(self) -> "Upstream":
-        """What is imitated at the moment."""
-
-    def change(self, upstream: "Upstream") -> None:
-        """Be another upstream from the next attempt on."""
-
-    def transit_s(self, key: str) -> float:
-        """How long an arriving attempt travels before it is decided about."""
-
-    def admit(self, call: Call, now: float) -> Plan | Awaitable[Plan]:
-        """Decide about an attempt; a decision that is made elsewhere has to be awaited."""

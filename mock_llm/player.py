@@ -3,12 +3,13 @@
 import asyncio
 
 from mock_llm import framing
+from mock_llm.behaviour import Admission
 from mock_llm.config import Upstream
 from mock_llm.connection import Connection
 from mock_llm.envelope import Refusal
 from mock_llm.framing import Framing
 from mock_llm.ledger import End, Ledger, Row, billed
-from mock_llm.plan import Admission, Call, Ending, Plan
+from mock_llm.plan import Call, Ending, Plan
 from mock_llm.timeline import Write, timeline
 
 _SILENT = frozenset({"hang", "stall", "keep_alive"})

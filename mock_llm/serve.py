@@ -69,8 +69,10 @@ def serve(
     address = (host, port)
     several = workers > 1
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        main = _together(settings, address, until_eof, workers) if several else _alone(
-            settings, address, until_eof
+        main = (
+            _together(settings, address, until_eof, workers)
+            if several
+            else _alone(settings, address, until_eof)
         )
         return 0 if runner.run(main) else 1
 

@@ -13,14 +13,14 @@ from aiohttp import hdrs, web
 from multidict import CIMultiDictProxy, istr
 
 from mock_llm import envelope, framing, wire
-from mock_llm.behaviour import Provider
+from mock_llm.behaviour import Admission, Provider
 from mock_llm.chat import Reader, read_chat
 from mock_llm.config import Upstream
 from mock_llm.connection import Connection, ConnectionServer, Sent
 from mock_llm.envelope import BadRequest, Refusal
 from mock_llm.framing import Framing
 from mock_llm.ledger import Ledger, Row
-from mock_llm.plan import Admission, Call
+from mock_llm.plan import Call
 from mock_llm.player import Player
 
 EPOCH_S = 1_793_491_200.0  # 2026-11-01 00:00 UTC

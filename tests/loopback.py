@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -74,7 +74,7 @@ class Mock:
         provider, ledger = server._player._provider, server.ledger
         admit, add = provider.admit, ledger.add
 
-        def watched_admit(call: Call, now: float) -> Plan:
+        def watched_admit(call: Call, now: float) -> Plan | Awaitable[Plan]:
             self.admitted.release()
             return admit(call, now)
 
