@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             answers=read_answers(options.answers) if options.answers else {},
             zero_delay=options.zero_delay,
             workers=options.workers,
-            until_eof=sys.stdin.fileno() if options.until_eof else None,
+            until_eof=0 if options.until_eof else None,
         )
     except InputError as error:
         sys.stderr.write(f"mock_llm: {error}\n")

@@ -159,7 +159,13 @@ class Hub:
         code = f"import sys; sys.path[:] = {sys.path!r}; from {worker.__name__} import main; "
         code += f"main({link}, {self._memory}, {sockets})"
         inherited = (link, self._memory, *sockets)
-        return await asyncio.create_subprocess_exec(sys.executable, "-c", code, pass_fds=inherited)
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            code,
+            pass_fds=inherited,
+            start_new_session=True,  # a terminal's Ctrl-C is for the hub to understand
+        )
 
     async def _ended(self, process: asyncio.subprocess.Process) -> int:
         stopped, ended = map(asyncio.ensure_future, (self._stop.wait(), process.wait()))

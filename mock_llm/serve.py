@@ -135,7 +135,10 @@ def _on_stop(stop: Callable[[], None], until_eof: int | None) -> None:
             loop.remove_reader(file)
             stop()
 
-    loop.add_reader(file, look)
+    try:
+        loop.add_reader(file, look)
+    except OSError as error:
+        raise InputError(f"cannot wait for the end of input: {error}; give it a pipe") from error
 
 
 def read_answers(path: Path) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """One of several processes that serve one mock; the hub starts it and tells it what to do."""
 
 import asyncio
-import signal
 import socket
 from collections.abc import Sequence
 
@@ -27,9 +26,6 @@ def main(link: int, memory: int, listeners: Sequence[int]) -> None:
         memory: of the shared memory.
         listeners: of the sockets to accept from.
     """
-    # A terminal's Ctrl-C reaches the whole group; the hub alone decides what it means.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(_work(socket.socket(fileno=link), memory, listeners))
 

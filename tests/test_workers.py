@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -25,6 +25,10 @@ STORMY = Upstream(
     },
 )
 Said = tuple[str, int, object]
+
+
+def decoded(bodies: list[msgspec.Raw]) -> list[object]:
+    return [msgspec.msgpack.decode(body) for body in bodies]
 
 
 async def said(client: Client, key: str) -> Said:
@@ -133,6 +137,20 @@ def test_a_change_is_in_force_everywhere_at_once() -> None:
             statuses += [(await client.ask(post()))[0] for client in clients]
             assert statuses == [200] * 12 + [503] * 12
             assert min(await mock.attempts()) > 0
+
+    run(test())
+
+
+def test_a_worker_can_ask_all() -> None:
+    """What one asks of all through the hub, every worker answers, itself included."""
+
+    async def test() -> None:
+        async with workers() as mock:
+            hub = mock.hub._handlers["to_all"]
+            asked = hub(msgspec.Raw(msgspec.msgpack.encode(("totals", None))))
+            assert isinstance(asked, Awaitable)
+            assert decoded(await asked) == decoded(await mock.hub.broadcast("totals"))
+            assert len(mock.hub.links) == 2
 
     run(test())
 

@@ -61,6 +61,20 @@ def test_the_end_of_standard_input_stops_it(workers: str) -> None:
     assert (running.returncode, complaints) == (0, "")
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_input_without_an_end_to_wait_for_is_one_line(workers: str) -> None:
+    """A file on standard input is no pipe: `--until-eof` says so and exits with 2."""
+    command = [sys.executable, "-m", "mock_llm", "serve", "--port", "0", "--until-eof"]
+    command += ["--workers", workers]
+    with Path(__file__).open() as file:
+        done = subprocess.run(
+            command, cwd=ROOT, stdin=file, capture_output=True, text=True, check=False
+        )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("mock_llm: cannot wait for the end of input: ")
+    assert done.stderr.count("\n") == 1
+
+
 def test_workers_end_with_a_killed_hub() -> None:
     """A hub that is killed leaves no worker behind."""
     with serving("--zero-delay", "--workers", "2") as (running, _):
