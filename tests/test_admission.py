@@ -64,6 +64,21 @@ def test_the_way_to_the_hub_changes_no_plan(key: str) -> None:
     assert len({plan.status for plan in plans}) == 2
 
 
+def test_the_provider_sees_no_clock_fall() -> None:
+    """Where the clocks of two workers cross, the later moment holds for both."""
+    seen: list[float] = []
+
+    class Watched(Provider):
+        def admit(self, call: Call, now: float) -> Plan:
+            seen.append(now)
+            return super().admit(call, now)
+
+    hub = HubAdmission(Watched(LIMITED, seed=3))
+    for now in (1.0, 0.5, 2.0):
+        through(hub, call("r"), now)
+    assert seen == [1.0, 1.0, 2.0]
+
+
 REMEMBERING = Profile(prompt_cache=PromptCache())
 PRICED: dict[str, Any] = {"prompt_usd_per_m": 1.0, "completion_usd_per_m": 1.0}
 

@@ -68,7 +68,7 @@ def test_an_input_without_an_end_to_wait_for_is_one_line(workers: str) -> None:
     command += ["--workers", workers]
     with Path(__file__).open() as file:
         done = subprocess.run(
-            command, cwd=ROOT, stdin=file, capture_output=True, text=True, check=False
+            command, cwd=ROOT, stdin=file, capture_output=True, text=True, timeout=60, check=False
         )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("mock_llm: cannot wait for the end of input: ")
@@ -110,7 +110,9 @@ def test_a_port_in_use_is_never_shared_with_strangers(first: str, second: str) -
     with serving("--zero-delay", "--workers", first) as (_, url):
         port = url.removesuffix("/api/v1").rpartition(":")[2]
         command = [sys.executable, "-m", "mock_llm", "serve", "--port", port, "--workers", second]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"mock_llm: cannot listen on 127.0.0.1:{port}: ")
     assert done.stderr.count("\n") == 1
@@ -120,7 +122,9 @@ def test_a_ledger_that_cannot_be_is_one_line(tmp_path: Path) -> None:
     """What every worker would find wrong is said once, before any of them starts."""
     command = [sys.executable, "-m", "mock_llm", "serve", "--port", "0", "--workers", "2"]
     command += ["--ledger", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"mock_llm: {tmp_path}: cannot write the ledger: Is a directory\n"
 
