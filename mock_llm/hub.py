@@ -9,6 +9,7 @@ link end, and ends too.
 """
 
 import asyncio
+import os
 import signal
 import socket
 import sys
@@ -88,6 +89,7 @@ class Hub:
             link.tell("stop")
         await asyncio.gather(*lives)
         await self._server.close()
+        os.close(self._memory)
         return not self._failed
 
     def stop(self) -> None:

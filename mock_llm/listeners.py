@@ -1,5 +1,6 @@
 """Sockets that several processes listen on, all at one address."""
 
+import os
 import socket
 from contextlib import ExitStack
 
@@ -22,8 +23,8 @@ def listeners(host: str, port: int, groups: int) -> list[list[socket.socket]]:
         OSError: the address cannot be had.
         InputError: this system cannot share a port.
     """
-    if not hasattr(socket, "SO_REUSEPORT"):
-        raise InputError("several workers need SO_REUSEPORT, which this system lacks: use one")
+    if not (hasattr(socket, "SO_REUSEPORT") and hasattr(os, "memfd_create")):
+        raise InputError("several workers need Linux (SO_REUSEPORT and memfd): use --workers 1")
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     made: list[list[socket.socket]] = [[] for _ in range(groups)]
     with ExitStack() as cleanup:

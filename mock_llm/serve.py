@@ -94,11 +94,12 @@ async def _alone(settings: Settings, address: tuple[str, int], until_eof: int | 
 async def _together(
     settings: Settings, address: tuple[str, int], until_eof: int | None, workers: int
 ) -> bool:
-    from mock_llm.hub import Hub
     from mock_llm.listeners import listeners
 
     with _listening(address):
         sockets = listeners(*address, workers)
+    from mock_llm.hub import Hub  # after the system has turned out to have what it needs
+
     port = sockets[0][0].getsockname()[1]
     hub = Hub(settings, sockets, lambda: _announce(address[0], port))
     _on_stop(hub.stop, until_eof)

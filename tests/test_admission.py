@@ -6,15 +6,17 @@ from typing import Any
 
 import msgspec
 import pytest
-from loopback import QUICK, post
+from loopback import HANGING, QUICK, post
 
 from harness.engines.virtual_loop import VirtualLoop, run_virtual
 from mock_llm.admission import HubAdmission, SharedAdmission, question, remembers
 from mock_llm.behaviour import Provider
 from mock_llm.config import ColdStart, Model, Profile, PromptCache, Throttle, Upstream
+from mock_llm.distributions import Distribution, Empirical, Lognormal, Mixture, Part
 from mock_llm.faults import ServerError
 from mock_llm.plan import Call, Plan
 from mock_llm.server import MockServer
+from mock_llm.settings import Settings
 
 LIMITED = Upstream(profile=Profile(ttft=0.0), throttle=Throttle(requests_per_min=100))
 MODEL = "openai/gpt-4o-mini"
@@ -152,3 +154,21 @@ def test_a_change_moves_admission() -> None:
 
 async def _plan(waiting: Awaitable[Plan]) -> Plan:
     return await waiting
+
+
+LAWS: list[Distribution] = [
+    0.7,
+    Lognormal(p50=1, p99=3),
+    Empirical(quantiles=(1, 1, 2, 7)),
+    Empirical(quantiles=((0.1, 1), (0.5, 2), (0.9, 2))),
+    Mixture(parts=(Part(weight=1, dist=0.5), Part(weight=2, dist=Lognormal(p50=1, p99=3)))),
+]
+
+
+@pytest.mark.parametrize("dist", LAWS, ids=lambda law: type(law).__name__)
+def test_settings_reach_a_worker_unchanged(dist: Distribution) -> None:
+    """What the hub says of the upstream is what the worker reads, whatever is in it."""
+    profile = Profile(ttft=dist, output_tokens=None, prompt_cache=PromptCache())
+    upstream = Upstream(profile=profile, faults=HANGING, keep_alive_s=None, keys=("k",))
+    settings = Settings(upstream=upstream, seed=-3, answers={"\u20ac": "positive"}, transit=False)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(settings), type=Settings) == settings
