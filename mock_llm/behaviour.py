@@ -7,8 +7,7 @@ and no byte in here: an HTTP server and a discrete-event twin drive the same obj
 makes a new Provider.
 """
 
-from collections.abc import Awaitable, Mapping
-from typing import Protocol
+from collections.abc import Mapping
 
 import msgspec
 
@@ -177,20 +176,3 @@ def _refused(
         ending="refused",
         prompt_tokens=call.prompt_tokens,
     )
-
-
-class Admission(Protocol):
-    """What an edge needs of whoever decides: a `Provider`, or a way to one elsewhere."""
-
-    @property
-    def upstream(self) -> Upstream:
-        """What is imitated at the moment."""
-
-    def change(self, upstream: Upstream) -> None:
-        """Be another upstream from the next attempt on."""
-
-    def transit_s(self, key: str) -> float:
-        """How long an arriving attempt travels before it is decided about."""
-
-    def admit(self, call: Call, now: float) -> Plan | Awaitable[Plan]:
-        """Decide about an attempt; a decision that is made elsewhere has to be awaited."""

@@ -20,10 +20,10 @@ from itertools import chain
 import msgspec
 
 from mock_llm import worker
-from mock_llm.admission import ADMIT, HubAdmission
 from mock_llm.behaviour import Provider
 from mock_llm.config import Upstream
 from mock_llm.link import Handler, Link
+from mock_llm.remote import ADMIT, HubAdmission
 from mock_llm.settings import Settings
 from mock_llm.shared import SharedMemory
 

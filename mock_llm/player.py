@@ -3,7 +3,7 @@
 import asyncio
 
 from mock_llm import framing
-from mock_llm.behaviour import Admission
+from mock_llm.admission import Admission
 from mock_llm.config import Upstream
 from mock_llm.connection import Connection
 from mock_llm.envelope import Refusal

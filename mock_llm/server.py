@@ -13,7 +13,8 @@ from aiohttp import hdrs, web
 from multidict import CIMultiDictProxy, istr
 
 from mock_llm import envelope, framing, wire
-from mock_llm.behaviour import Admission, Provider
+from mock_llm.admission import Admission
+from mock_llm.behaviour import Provider
 from mock_llm.chat import Reader, read_chat
 from mock_llm.config import Upstream
 from mock_llm.connection import Connection, ConnectionServer, Sent

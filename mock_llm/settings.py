@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from mock_llm.behaviour import Admission
+from mock_llm.admission import Admission
 from mock_llm.config import Profile, Upstream
 from mock_llm.server import MockServer
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from mock_llm.admission import SharedAdmission
 from mock_llm.behaviour import Provider
 from mock_llm.config import Upstream
 from mock_llm.link import Link
+from mock_llm.remote import SharedAdmission
 from mock_llm.server import MockServer
 from mock_llm.settings import Settings, loop_factory
 from mock_llm.shared import SharedMemory

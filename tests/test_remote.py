@@ -9,12 +9,12 @@ import pytest
 from loopback import HANGING, QUICK, post
 
 from harness.engines.virtual_loop import VirtualLoop, run_virtual
-from mock_llm.admission import HubAdmission, SharedAdmission, question, remembers
 from mock_llm.behaviour import Provider
 from mock_llm.config import ColdStart, Model, Profile, PromptCache, Throttle, Upstream
 from mock_llm.distributions import Distribution, Empirical, Lognormal, Mixture, Part
 from mock_llm.faults import ServerError
 from mock_llm.plan import Call, Plan
+from mock_llm.remote import HubAdmission, SharedAdmission, question, remembers
 from mock_llm.server import MockServer
 from mock_llm.settings import Settings
 
