@@ -9,7 +9,7 @@ from typing import NoReturn
 from mock_llm.config import Upstream
 from mock_llm.errors import InputError
 from mock_llm.loader import load_upstream
-from mock_llm.serve import read_answers, serve
+from mock_llm.serve import MOST_WORKERS, read_answers, serve
 
 
 class _Parser(argparse.ArgumentParser):
@@ -35,6 +35,12 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _workers(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_WORKERS:
+        raise argparse.ArgumentTypeError(f"{text} workers: give 1 to {MOST_WORKERS}")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="mock_llm", description="A stand-in for OpenRouter.", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -54,14 +60,18 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--at-stop", choices=("finish", "break"), default="finish", help="how the rest ends"
     )
+    command.add_argument("--workers", type=_workers, default=1, help="processes that serve as one")
+    command.add_argument(
+        "--until-eof", action="store_true", help="stop when standard input ends, as with a pipe's"
+    )
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code: 0 fine, 2 bad input."""
+    """Run the command line; return the exit code: 0 fine, 1 workers kept dying, 2 bad input."""
     options = _parser().parse_args(arguments)
     try:
-        serve(
+        return serve(
             load_upstream(options.scenario) if options.scenario else Upstream(),
             host=options.host,
             port=options.port,
@@ -71,11 +81,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             zero_delay=options.zero_delay,
             drain_s=options.drain,
             at_stop=options.at_stop,
+            workers=options.workers,
+            until_eof=0 if options.until_eof else None,
         )
     except InputError as error:
         sys.stderr.write(f"mock_llm: {error}\n")
         return 2
-    return 0
 
 
 if __name__ == "__main__":

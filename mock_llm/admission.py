@@ -112,6 +112,11 @@ class Admission:
                 del under_way[held.caller]
 
 
+def used_tokens(plan: Plan, completion_tokens: int) -> int:
+    """What an attempt really took of the tokens per minute: nothing, when it was refused."""
+    return plan.prompt_tokens + completion_tokens if plan.status == 200 else 0
+
+
 def _throttled(call: Call, throttle: Throttle, tokens: int, wait_s: float, limit: int) -> Plan:
     form = throttle.form
     message = "Rate limit exceeded"

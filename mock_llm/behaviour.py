@@ -11,9 +11,9 @@ from collections.abc import Mapping
 
 import msgspec
 
-from mock_llm.admission import Admission
+from mock_llm.admission import Admission, used_tokens
 from mock_llm.config import Upstream
-from mock_llm.counts import Counts
+from mock_llm.counts import Memory
 from mock_llm.drift import slowness
 from mock_llm.faults import ArmedFault
 from mock_llm.offer import Offer, compiled
@@ -35,8 +35,7 @@ class Provider:
         upstream: what it imitates.
         seed: of its weather.
         answers: true label by request key; for other requests the truth is guessed from the text.
-        began: when the run did; None: with the first attempt. Windows of time, regimes, drift and
-            fixed minutes are counted from it, so processes that share a run must share it.
+        memory: what its weather needs of the past; its own, or shared with other processes.
         admission: throttle and credits.
     """
 
@@ -46,7 +45,7 @@ class Provider:
         *,
         seed: int,
         answers: Mapping[str, str] | None = None,
-        began: float | None = None,
+        memory: Memory | None = None,
     ) -> None:
         weather = Keyed(seed)
         self.seed = seed
@@ -54,8 +53,7 @@ class Provider:
         self._weather = weather
         self._transit = weather.stream("transit")
         self._label = weather.stream("label")
-        self._arrived, self._admitted = Counts(), Counts()
-        self.began = began
+        self.memory = Memory() if memory is None else memory
         self.admission = Admission()
         self._offers: dict[str, Offer] = {}
         self._faults: list[ArmedFault] = []
@@ -88,7 +86,7 @@ class Provider:
 
     def transit_s(self, key: str) -> float:
         """Return how long an arriving attempt at this request travels before `admit` sees it."""
-        return TRANSIT_S * self._transit(key, self._arrived.next(key))
+        return TRANSIT_S * self._transit(key, self.memory.arrived.next(key))
 
     def admit(self, call: Call, now: float) -> Plan:
         """Decide everything that will happen to an attempt.
@@ -97,13 +95,13 @@ class Provider:
             call: the attempt.
             now: seconds since any fixed origin; must not fall between calls.
         """
-        began = self.began = now if self.began is None else self.began
+        began = self.memory.began(now)
         if call.route != "chat":
             return self._page(call, now - began)
         ticket = self._refusal(call, now, began)
         if isinstance(ticket, Plan):
             return msgspec.structs.replace(ticket, setup_s=self._setup_s(call, -1))
-        draw = self._admitted.next(call.key)
+        draw = self.memory.admitted.next(call.key)
         offer = self._offers[call.model]
         good = self._answer(call, offer, draw, now)
         if ticket:
@@ -127,8 +125,7 @@ class Provider:
             completion_tokens: as billed.
             billed_usd: dollars.
         """
-        used = plan.prompt_tokens + completion_tokens if plan.status == 200 else 0
-        self.admission.finish(plan.ticket, used, billed_usd)
+        self.admission.finish(plan.ticket, used_tokens(plan, completion_tokens), billed_usd)
 
     @property
     def remembers(self) -> bool:
@@ -143,7 +140,7 @@ class Provider:
         Its weather is its own: endpoints that are asked in between shift nobody's draws.
         """
         call = msgspec.structs.replace(call, key=f"{call.route}:{call.key}")
-        plan = Plan(finish_reason="", draw=self._admitted.next(call.key))
+        plan = Plan(finish_reason="", draw=self.memory.admitted.next(call.key))
         plan = msgspec.structs.replace(plan, setup_s=self._setup_s(call, plan.draw))
         return self._struck(plan, call, since_s)
 
@@ -156,7 +153,7 @@ class Provider:
 
     def _pace(self, now: float) -> float:
         """Return what multiplies the times of an answer that begins now."""
-        since_s = now - (self.began or 0.0)
+        since_s = now - self.memory.began(now)
         drift, regime = self.upstream.drift, self.upstream.regime
         pace = 1.0 if drift is None else slowness(drift, since_s)
         if regime is not None and self._regimes and self._regimes.at(since_s) == "bad":

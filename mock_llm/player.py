@@ -4,10 +4,10 @@ import asyncio
 from typing import Literal
 
 from mock_llm import framing
-from mock_llm.behaviour import Provider
 from mock_llm.capacity import occupies, overloaded
 from mock_llm.config import Capacity, Upstream
 from mock_llm.connection import Connection
+from mock_llm.decider import Decider
 from mock_llm.envelope import STOPPING, Refusal
 from mock_llm.farewell import farewell
 from mock_llm.faults.base import unsaid
@@ -39,7 +39,7 @@ class Player:
     def __init__(
         self,
         upstream: Upstream,
-        provider: Provider,
+        provider: Decider,
         ledger: Ledger,
         epoch_s: float,
         *,
@@ -91,7 +91,8 @@ class Player:
             if self._transit:
                 await asyncio.sleep(self._provider.transit_s(call.key))
             row.admitted_s = loop.time()
-            plan = self._provider.admit(call, row.admitted_s)
+            decided = self._provider.admit(call, row.admitted_s)
+            plan = decided if isinstance(decided, Plan) else await decided
             _note_plan(row, plan)
             if self.service is not None and occupies(plan):
                 plan, seat = await self._seated(row, plan, self.service)

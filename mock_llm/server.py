@@ -4,6 +4,7 @@ All time is the running loop's, so the same server runs on a wall clock and on a
 """
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from mock_llm.behaviour import Provider
 from mock_llm.chat import Reader, read_chat
 from mock_llm.config import Upstream
 from mock_llm.connection import Connection, ConnectionServer, Sent
+from mock_llm.decider import Decider
 from mock_llm.envelope import BadRequest, Refusal
 from mock_llm.framing import Framing
 from mock_llm.ledger import Ledger, Row
@@ -57,6 +59,7 @@ class MockServer:
         ledger_file: every row is appended to it as it ends (JSONL).
         transit: attempts take their keyed transit delay (up to 1 ms), which keeps two from arriving
             at one instant; off for raw speed.
+        provider: decides about attempts, in place of a `Provider` of the server's own.
 
     Attributes:
         ledger: what was injected and what was delivered.
@@ -74,15 +77,16 @@ class MockServer:
         epoch_s: float = EPOCH_S,
         ledger_file: Path | None = None,
         transit: bool = True,
+        provider: Decider | None = None,
     ) -> None:
-        self._provider = Provider(upstream, seed=seed, answers=answers or {})
+        self._provider = provider or Provider(upstream, seed=seed, answers=answers or {})
         self.ledger = Ledger(ledger_file)
         self._player = Player(upstream, self._provider, self.ledger, epoch_s, transit=transit)
         self._epoch_s = epoch_s
         self._endpoints: dict[str, Endpoint] = {}
         self._read_settings(upstream)
         self._web: ConnectionServer | None = None
-        self._listener: asyncio.Server | None = None
+        self._listeners: list[asyncio.Server] = []
         self._stopping = False
 
     @property
@@ -122,17 +126,26 @@ class MockServer:
             self._web = ConnectionServer(self._handle, handler_cancellation=cancel)
         return self._web()
 
-    async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
+    async def start(
+        self, host: str = "127.0.0.1", port: int = 0, *, sock: socket.socket | None = None
+    ) -> int:
         """Listen, and return the port.
+
+        Args:
+            host: name or address.
+            port: 0 for any free one.
+            sock: listens already; host and port are then not looked at.
 
         Raises:
             OSError: the address cannot be had.
         """
-        loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(
-            self.protocol_factory, host, port, backlog=BACKLOG
-        )
-        return int(self._listener.sockets[0].getsockname()[1])
+        create, factory = asyncio.get_running_loop().create_server, self.protocol_factory
+        if sock is None:
+            listener = await create(factory, host, port, backlog=BACKLOG)
+        else:
+            listener = await create(factory, sock=sock, backlog=BACKLOG)
+        self._listeners.append(listener)
+        return int(listener.sockets[0].getsockname()[1])
 
     async def close(self, drain_s: float = 0.0, streams: Streams = "finish") -> None:
         """Stop: no row is lost, no task is left.
@@ -147,8 +160,8 @@ class MockServer:
                 reset.
         """
         self._stopping = True
-        if self._listener is not None:
-            self._listener.close()
+        for listener in self._listeners:
+            listener.close()
         await self._player.drain(drain_s)
         self._player.part(streams)
         if self._web is not None:

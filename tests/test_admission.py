@@ -149,7 +149,7 @@ def test_a_refused_attempt_consumes_nothing(
     asker, spared = (_provider(0.02, **limits, **kind) for _ in range(2))
     now, open_plans = 0.0, list[Plan]()
     for provider in (asker, spared):
-        provider.began = 0.0
+        provider.memory.began(0.0)
     for account, gap, tokens, cap, ends in asked:
         now += gap
         call = _call(account, tokens, cap)

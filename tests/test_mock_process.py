@@ -5,34 +5,17 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from served import ROOT, serving
 
 from mock_llm.__main__ import main
 from mock_llm.config import ColdStart, Model, Profile, Upstream
 from mock_llm.errors import InputError
 from mock_llm.serve import instant, read_answers
 
-ROOT = Path(__file__).parent.parent
 QUESTION = {"messages": [{"role": "user", "content": "A great book, I loved it."}]}
-
-
-@contextmanager
-def serving(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The process and its base URL; killed if the test left it running."""
-    command = [sys.executable, "-m", "mock_llm", "serve", "--port", "0", *arguments]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True) as process:
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            assert line.startswith("mock_llm listening on http://127.0.0.1:")
-            yield process, line.split()[-1]
-        finally:
-            process.kill()
 
 
 def request(url: str, body: object = QUESTION) -> urllib.request.Request:
@@ -94,6 +77,10 @@ def test_port_in_use_is_a_users_error() -> None:
         (["serve", "--port", "x"], "mock_llm serve: argument --port: x is not a port: give one"),
         (["serve", "--port", "70000"], "mock_llm serve: argument --port: 70000 is not a port"),
         (["serve", "--drain", "-1"], "mock_llm serve: argument --drain: -1 is no time: give"),
+        (
+            ["serve", "--workers", "0"],
+            "mock_llm serve: argument --workers: 0 workers: give 1 to 64",
+        ),
         (["serve", "--ledg=x"], "mock_llm: unrecognized arguments: --ledg=x"),
         ([], "mock_llm: the following arguments are required: command"),
         (["serve", "missing.toml"], "mock_llm: missing.toml: no such file"),

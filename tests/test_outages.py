@@ -80,7 +80,7 @@ def test_outage_strikes_as_often_as_its_ramp_says() -> None:
     ramped, full = (Provider(Upstream(faults={"f": fault}), seed=1) for fault in faults)
     struck = set[str](), set[str]()
     for provider, keys in zip((ramped, full), struck, strict=True):
-        provider.began = 0.0
+        provider.memory.began(0.0)
         for n in range(4000):
             call = Call(key=f"r{n}", model="openai/gpt-4o", prompt_tokens=1)
             if provider.admit(call, 10.0).status == 503:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mock_llm.behaviour import Provider
 from mock_llm.config import Drift, Profile, Regime, Upstream
+from mock_llm.counts import Memory
 from mock_llm.drift import slowness
 from mock_llm.faults import ServerError
 from mock_llm.plan import Call
@@ -116,7 +117,7 @@ def test_processes_that_share_the_beginning_share_the_times() -> None:
     settings: dict[str, Any] = {"regime": HOURLY, "drift": drift, "faults": faults}
     first = _provider(**settings)
     first.admit(ONE, 100.0)
-    second = Provider(first.upstream, seed=1, began=100.0)
+    second = Provider(first.upstream, seed=1, memory=Memory(100.0))
     second.admit(ONE, 123.0)
     for now in range(130, 3000, 13):
         assert first.admit(ONE, float(now)) == second.admit(ONE, float(now))

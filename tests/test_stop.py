@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from loopback import QUESTION, Client, Mock, mock, post, run
-from test_mock_process import request, serving
+from served import serving
+from test_mock_process import request
 from virtual_mock import run as run_virtually
 
 from mock_llm.config import Model, Profile, Upstream

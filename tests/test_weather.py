@@ -180,7 +180,7 @@ def test_client_that_leaves_frees_its_place(cancels: bool) -> None:
             assert (status, hint, error["message"]) == (429, "", "Rate limit exceeded")
             await hung.leave()
             await running.rows(2)
-            assert running.server._player._provider.admission.under_way == 0
+            assert running.provider.admission.under_way == 0
 
     run(test())
 
@@ -223,7 +223,7 @@ def test_credits_are_spent_on_loopback() -> None:
             while statuses[-1] == 200:
                 statuses.append((await client.ask(CAPPED))[0])
             status, hint, error = await _error(client, CAPPED)
-            credits_ = running.server._player._provider.admission.credits
+            credits_ = running.provider.admission.credits
             rows = await running.rows(3 + len(statuses))
         assert (status, hint, error["message"]) == (402, "", "Insufficient credits")
         assert credits_.reserved_usd == 0

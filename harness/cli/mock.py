@@ -7,7 +7,7 @@ import typer
 
 from mock_llm.config import Upstream
 from mock_llm.loader import load_upstream
-from mock_llm.serve import serve
+from mock_llm.serve import MOST_WORKERS, serve
 
 
 def mock(
@@ -17,8 +17,18 @@ def mock(
     seed: Annotated[int, typer.Option(help="Seed of the weather.")] = 1,
     ledger: Annotated[Path | None, typer.Option(help="Append every attempt there (JSONL).")] = None,
     zero_delay: Annotated[bool, typer.Option("--zero-delay", help="Answer at once.")] = False,
+    workers: Annotated[
+        int, typer.Option(min=1, max=MOST_WORKERS, help="Processes that serve as one.")
+    ] = 1,
 ) -> int:
     """Serve a mock OpenRouter at http://HOST:PORT/api/v1."""
     upstream = load_upstream(scenario) if scenario else Upstream()
-    serve(upstream, host=host, port=port, seed=seed, ledger_file=ledger, zero_delay=zero_delay)
-    return 0
+    return serve(
+        upstream,
+        host=host,
+        port=port,
+        seed=seed,
+        ledger_file=ledger,
+        zero_delay=zero_delay,
+        workers=workers,
+    )

@@ -88,8 +88,11 @@ def _mock(prepared: Prepared, seed: int, folder: Path, ledger: Path) -> Iterator
     answers.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
     command = [sys.executable, "-m", "mock_llm", "serve", str(scenario), "--port", "0"]
     command += ["--seed", str(seed), "--ledger", str(ledger), "--answers", str(answers)]
+    # Should this process be killed, the pipe ends, and the mock with it.
+    command += ["--until-eof"]
     process = subprocess.Popen(  # noqa: S603 - our own module
         command,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,  # Ctrl-C is for us; the mock must outlive it to hand in its ledger
@@ -104,8 +107,9 @@ def _mock(prepared: Prepared, seed: int, folder: Path, ledger: Path) -> Iterator
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
 
 
 def _listening(process: subprocess.Popen[str]) -> str:

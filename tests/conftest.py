@@ -1,0 +1,7 @@
+"""What holds for every test."""
+
+from hypothesis import settings
+
+# How long an example takes says how busy the machine is, and no more.
+settings.register_profile("anywhere", deadline=None)
+settings.load_profile("anywhere")
