@@ -121,7 +121,7 @@ def _labels(group: Sequence[Report]) -> Iterator[str]:
 def _why(report: Report) -> str:
     if not report["valid"]:
         return "; ".join(report["invalid_reasons"])
-    lines = [finding["text"] for finding in report["findings"][:3]]
+    lines = [bottleneck["text"] for bottleneck in report["bottlenecks"][:3]]
     missed = [check for check in report["slo"]["checks"] if not check["passed"]]
     lines += [f"missed: {_check(check)}" for check in missed]
     return "\n".join(lines)
