@@ -128,6 +128,7 @@ class Player:
 
 def _note_plan(row: Row, plan: Plan) -> None:
     row.status, row.error = plan.status, plan.error
+    row.retry_after_s, row.ending = plan.retry_after_s, plan.ending
     row.injected, row.draw = plan.injected, plan.draw
     row.planned_first_token_s, row.planned_last_token_s = plan.first_token_s, plan.last_token_s
     row.prompt_tokens, row.cached_tokens = plan.prompt_tokens, plan.cached_tokens

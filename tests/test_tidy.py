@@ -33,7 +33,7 @@ LARGEST_PRODUCT = 16_000  # lines of code: a docstring that says more shall cost
 # From the bottom to the top: a layer imports from itself and from those before it.
 LAYERS = ("core", "pipeline", "engines", "report", "experiments", "cli")
 CORE = {"scenario", "corpus", "records", "metrics", "attribution", "bottlenecks", "invariants"}
-CORE |= {"errors", "files"}
+CORE |= {"errors", "files", "client_findings"}
 LEAVES = ("mock_llm.rng", "mock_llm.distributions", "mock_llm.tokens", "mock_llm.errors")
 ENTRY_POINTS = {"harness.cli.main": "[project.scripts]", "mock_llm.__main__": "python -m mock_llm"}
 
