@@ -114,6 +114,7 @@ def report(records: Sequence[Record], variant: str = "v", **changes: Any) -> dic
         "accuracy": accuracy(truth, truth),
         "corpus": {"name": "synthetic", "reviews": len(records), "warnings": []},
         "bottlenecks": told,
+        "client_findings": [],
         "notes": [],
         "expect": "pass",
         "slo": {"passed": True, "checks": []},

@@ -73,24 +73,24 @@ def took_truncated_for_success(traffic: Traffic) -> Finding | None:
 
 
 def gave_up_on_retryable(traffic: Traffic) -> Finding | None:
-    """One refusal that told a short wait was enough to give up."""
+    """One refusal of the kind that passes was enough to give up."""
     rows = [
         row
         for (row, *more) in traffic.requests
-        if not more and row.status in {402, 429, 503} and row.retry_after_s is not None
-        if row.retry_after_s <= SHORT_WAIT_S
+        if not more and row.ended == "refused" and _passing(row)
+        if row.retry_after_s is None or row.retry_after_s <= SHORT_WAIT_S
     ]
     if not rows:
         return None
-    longest = max(row.retry_after_s or 0.0 for row in rows)
+    waits = [row.retry_after_s for row in rows if row.retry_after_s is not None]
+    told = f", though it told to wait {clock_s(max(waits))} at most" if waits else ""
     statuses = " or ".join(str(status) for status in sorted({row.status for row in rows}))
     return Finding(
         name="gave_up_on_retryable",
         severity="warning",
-        text=f"gave up {counted(len(rows), 'request')} at the first {statuses}, though waiting "
-        f"{clock_s(longest)} would have done",
-        advice="try again after the told wait; 402 and 429 are as passing as a 503 when they come "
-        "with one",
+        text=f"gave up {counted(len(rows), 'request')} at the first {statuses}{told}",
+        advice="try again a few times, after the told wait where there is one: 408, 429, 5xx, and "
+        "a 402 with Retry-After, pass",
         rows=tuple(rows),
     )
 

@@ -161,6 +161,7 @@ def _report(
         "projection": None if foreign else msgspec.to_builtins(prepared.projection),
         "certificate": result.certificate,
         "bottlenecks": msgspec.to_builtins(found),
+        "client_findings": [one.told() for one in result.client_findings or ()],
         "notes": [*prepared.corpus.notes, *result.notes],
         "expect": expect,
         "records_sha256": records_sha256(records),

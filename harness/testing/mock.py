@@ -1,6 +1,5 @@
 """`MockLLM`: what a test sees of the mock. Settings, canned answers, calls and judgements."""
 
-import gc
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -116,6 +115,12 @@ class MockLLM:
         """Refuse the next `count` attempts, then be fine."""
         self.fail(status=status, first_n=count, **keys)
 
+    def fail_in_turn(self, *statuses: int) -> None:
+        """Refuse the next attempts with these, one after the other, then be fine."""
+        for count, status in enumerate(statuses, 1):
+            # All count the same attempts, and the first that strikes decides.
+            self.fail_first(count, status=status)
+
     def truncate(self, *, after_chunks: int = 3, **keys: Any) -> None:
         """Break answers off so that they seem to end well.
 
@@ -185,8 +190,6 @@ class MockLLM:
         """
         if self._at_end is not None:
             return self._at_end
-        if over and self.server.open_connections:
-            gc.collect()  # closes the clients that only wait for it: openai's are cycles
         found = self._do(lambda: client_findings(self._traffic(over=over)))
         return [one for one in found if one.name not in self._ignore]
 
@@ -245,7 +248,7 @@ class MockLLM:
         self._host.close()
 
     def note_stuck(self) -> None:
-        """Nothing can ever wake again: note who waits, and judge."""
+        """Nothing can ever wake again: note whose answer never comes, and judge."""
         self.stuck = {call.key for call in self._calls if not call.row.ended}
         self.judge_end()
 

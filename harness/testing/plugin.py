@@ -25,6 +25,11 @@ _OPTIONS = ("seed", "any_model", "ignore")
 _mocks: "pytest.StashKey[list[MockLLM]]" = pytest.StashKey()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Make the setting known."""
+    parser.addini("mock_llm_ignore", "findings on clients that are none here", type="args")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Make the markers known."""
     for marker in _MARKERS:
@@ -61,6 +66,7 @@ def _provider(item: pytest.Item) -> tuple[Any, dict[str, Any]]:
     marker = item.get_closest_marker("mock_llm")
     keys = dict(marker.kwargs) if marker else {}
     options: dict[str, Any] = {n: keys.pop(n) for n in _OPTIONS if n in keys}
+    options.setdefault("ignore", item.config.getini("mock_llm_ignore"))
     scenario = keys.pop("scenario", None)
     if scenario is None:
         return upstream_of(keys), options

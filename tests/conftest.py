@@ -1,0 +1,3 @@
+"""pytest's own tester of plugins, for tests/test_testing_plugin.py."""
+
+pytest_plugins = ["pytester"]
