@@ -180,9 +180,10 @@ def test_misspelt(mock_llm):
     result.stdout.fnmatch_lines(["*mark.mock_llm: ttft: unknown key*"])
 
 
-def test_findings_are_reported_though_nobody_asked(run: Run) -> None:
+def test_findings_are_reported_though_nobody_asked(run: Run, pytester: pytest.Pytester) -> None:
     """A test that passes with a careless client is listed, and one that fails has the details."""
-    result = run("""
+    result = run(
+        """
 def storm(mock):
     mock.fail_first(3, status=503)
     while raw(mock, "Hurry")[0] != 200:
@@ -203,7 +204,9 @@ def test_asserts(mock_llm):
 def test_spares(mock_llm):
     storm(mock_llm)
     mock_llm.assert_no_findings(except_=["no_pool", "retry_storm"])
-""")
+""",
+        "--junitxml=junit.xml",
+    )
     result.assert_outcomes(passed=2, failed=2)
     result.stdout.fnmatch_lines(
         [
@@ -219,6 +222,8 @@ def test_spares(mock_llm):
         ]
     )
     assert "test_passes: no_pool" not in result.stdout.str()
+    told = 'property name="mock_llm findings" value="retry_storm: made 4 attempts'
+    assert (pytester.path / "junit.xml").read_text("utf-8").count(told) == 4
 
 
 def test_virtual_time_passes_in_no_time(run: Run) -> None:
