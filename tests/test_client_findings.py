@@ -111,6 +111,10 @@ SOUND: dict[str, tuple[list[Row], dict[str, Any]]] = {
         many(lambda n: [row(0.0, str(n), status=503), row(1.0 + n * 0.3, str(n))]),
         {},
     ),
+    "a crowd that jitter has spread": (
+        many(lambda n: [row(0.0, str(n), status=503), row(1.0 + n * 0.01, str(n))], 40),
+        {},
+    ),
     "in flight when the 429 came": (
         many(lambda n: [row(0.0, str(n), status=429), row(2.0 + n * 0.3, str(n))]),
         {},
