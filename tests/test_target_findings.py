@@ -86,7 +86,7 @@ def test_waiting_for_ever_is_a_finding() -> None:
 
 def test_table_says_nothing_twice() -> None:
     """Where a bottleneck has said the same, the finding is in the JSON alone."""
-    run = flown("after", *SMALL, faults("hang_before_headers", 0.1), target=clients.careful)
+    run = flown("after", *SMALL, faults("hang_before_headers", 0.25), target=clients.careful)
     assert names(run) == ["no_timeout", "no_pool"]
     assert "s for a first token before they gave up" in table(run)
     assert "client: " not in table(run)

@@ -56,7 +56,9 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
 
     def run(text: str, *options: str) -> pytest.RunResult:
         pytester.makepyfile(HEAD + text)
-        strict = ("--strict-markers", "-Werror", "-p", "no:cacheprovider")
+        strict = ["--strict-markers", "-p", "no:cacheprovider", "-Werror"]
+        # The pytest that runs these tests may have loaded the plugin before.
+        strict += ["-Wignore::pytest.PytestAssertRewriteWarning"]
         return pytester.runpytest_inprocess("-p", PLUGIN, *strict, *options)
 
     return run
