@@ -1,20 +1,19 @@
 """The pytest plugin: the fixture beside any client, virtual time, and what the reports say."""
 
+import asyncio
 import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
 
-# Loaded here, for each run of pytester forgets what was loaded in it.
-import aiohttp  # noqa: F401
-import httpcore2  # noqa: F401
-import httpx  # noqa: F401
-import openai  # noqa: F401
+import aiohttp
+import httpx
+import openai
 import pytest
 from source_tree import ROOT
 
-import harness.testing.hosts
-import harness.testing.virtual  # noqa: F401
+from harness.testing.mock import MockLLM, upstream_of
+from harness.testing.virtual import run_test
 
 PLUGIN = "harness.testing.plugin"
 HEAD = """
@@ -46,6 +45,29 @@ async def post(session, mock, prompt="Hi"):
         return answer.status
 """
 Run = Callable[..., pytest.RunResult]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded() -> None:
+    """Let the clients load all that they ever need: each run of pytester unloads what it loaded."""
+
+    async def call() -> None:
+        async with (
+            httpx.AsyncClient() as client,
+            openai.AsyncOpenAI(**mock.openai_kwargs) as sdk,
+            aiohttp.ClientSession() as session,
+        ):
+            await client.get(f"{mock.base_url}/models")
+            await sdk.models.list()
+            await session.get(f"{mock.base_url}/models")
+
+    mock = MockLLM(upstream_of({}))
+    run_test(lambda: asyncio.sleep(1), [])
+    asyncio.run(call())
+    with httpx.Client() as client, openai.OpenAI(**mock.openai_kwargs) as sdk:
+        client.get(f"{mock.base_url}/models")
+        sdk.models.list()
+    mock.close()
 
 
 @pytest.fixture

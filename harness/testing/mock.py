@@ -81,7 +81,7 @@ class MockLLM:
         return API_KEY
 
     @property
-    def openai_kwargs(self) -> dict[str, str]:
+    def openai_kwargs(self) -> dict[str, Any]:
         """For `openai.OpenAI(**mock_llm.openai_kwargs)` and its asynchronous twin."""
         return {"base_url": self.base_url, "api_key": API_KEY}
 
