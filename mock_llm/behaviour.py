@@ -7,7 +7,7 @@ and no byte in here: an HTTP server and a discrete-event twin drive the same obj
 makes a new Provider.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -37,6 +37,7 @@ class Provider:
         answers: true label by request key; for other requests the truth is guessed from the text.
         memory: what its weather needs of the past; its own, or shared with other processes.
         admission: throttle and credits.
+        text_of: gives the text of an answer, or None to leave it to the upstream's `reply`.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Provider:
         weather = Keyed(seed)
         self.seed = seed
         self.answers: Mapping[str, str] = {} if answers is None else answers
+        self.text_of: Callable[[Call], str | None] | None = None
         self._weather = weather
         self._transit = weather.stream("transit")
         self._label = weather.stream("label")
@@ -200,6 +202,8 @@ class Provider:
         )
 
     def _reply(self, call: Call, offer: Offer) -> Reply:
+        if self.text_of is not None and (given := self.text_of(call)) is not None:
+            return limited(given, call.max_tokens, self._count)
         # Keyed by the request alone: a retry says the same as the attempt that it repeats.
         wanted = None if offer.output is None else max(1, round(offer.output(call.key, 0)))
         if self.upstream.reply == "text":

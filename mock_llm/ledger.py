@@ -27,6 +27,8 @@ class Row(msgspec.Struct, kw_only=True, gc=False):
         admitted_s: the provider decided about it; None when it never came to that.
         status: as planned or refused; 0 when nothing was decided.
         error: wire error class, "" for none.
+        retry_after_s: the wait that a refusal told.
+        ending: how its plan was to end, see `plan.Plan`; "" when there was no plan.
         injected: names of the faults that fired.
         draw: which draw of the request's weather it used; -1 for none.
         setup_s: after it the connection was set up, and the rest began.
@@ -55,6 +57,8 @@ class Row(msgspec.Struct, kw_only=True, gc=False):
     admitted_s: float | None = None
     status: int = 0
     error: str = ""
+    retry_after_s: float | None = None
+    ending: str = ""
     injected: tuple[str, ...] = ()
     draw: int = -1
     setup_s: float = 0.0

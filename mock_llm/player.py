@@ -224,6 +224,7 @@ class Player:
 
 def _note_plan(row: Row, plan: Plan) -> None:
     row.status, row.error = plan.status, plan.error
+    row.retry_after_s, row.ending = plan.retry_after_s, plan.ending
     row.injected, row.draw = plan.injected, plan.draw
     row.setup_s = plan.setup_s
     row.planned_first_token_s, row.planned_last_token_s = plan.first_token_s, plan.last_token_s

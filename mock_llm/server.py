@@ -63,6 +63,7 @@ class MockServer:
 
     Attributes:
         ledger: what was injected and what was delivered.
+        on_request: is shown the row of every attempt that has just been read, and its body.
 
     Raises:
         InputError: the ledger's file cannot be written, or exact token counts are not installed.
@@ -84,6 +85,7 @@ class MockServer:
         self._player = Player(upstream, self._provider, self.ledger, epoch_s, transit=transit)
         self._epoch_s = epoch_s
         self._endpoints: dict[str, Endpoint] = {}
+        self.on_request: Callable[[Row, bytes], object] | None = None
         self._read_settings(upstream)
         self._web: ConnectionServer | None = None
         self._listeners: list[asyncio.Server] = []
@@ -109,6 +111,16 @@ class MockServer:
         self._reader = Reader(upstream)
         self._keys = frozenset(upstream.keys)
         self._models = wire.models(upstream.models, int(self._epoch_s))
+
+    @property
+    def open_connections(self) -> int:
+        """How many connections clients hold at the moment."""
+        links = () if self._web is None else self._web.connections
+        return sum(isinstance(link, Connection) and link.left_s is None for link in links)
+
+    def say(self, text_of: Callable[[Call], str | None] | None) -> None:
+        """Answer with given texts; where there is none for a call, as the upstream would."""
+        self._provider.text_of = text_of
 
     def mount(self, path: str, endpoint: Endpoint) -> None:
         """Serve something of one's own at a path and at everything below it.
@@ -211,6 +223,8 @@ class MockServer:
             content = request.content
             body = content.read_nowait() if content.is_eof() else await request.read()
         except web.HTTPRequestEntityTooLarge:
+            if self.on_request is not None:
+                self.on_request(row, b"")
             self._player.refuse(link, frame, row, envelope.TOO_LARGE)
         except (web.RequestPayloadError, OSError):
             # A broken body, or a client that left in the middle of it: never a whole request.
@@ -218,6 +232,8 @@ class MockServer:
             link.force_close()
         else:
             call = self._read(request.headers, body, row)
+            if self.on_request is not None:
+                self.on_request(row, body)
             if isinstance(call, Refusal):
                 self._player.refuse(link, frame, row, call)
             else:

@@ -113,8 +113,6 @@ class SlowHub:
         await asyncio.sleep(0.05)
         body = msgspec.Raw(msgspec.msgpack.encode(message))
         return msgspec.msgpack.encode(self._hub.admit(0, body))
-            self._hub.admit(0, msgspec.Raw(msgspec.msgpack.encode(message)))
-        )
 
 
 def test_the_way_to_the_hub_adds_no_time() -> None:

