@@ -15,12 +15,13 @@ from mock_llm import envelope, framing, wire
 from mock_llm.behaviour import Provider
 from mock_llm.chat import Reader, read_chat
 from mock_llm.config import Upstream
-from mock_llm.connection import Connection, ConnectionServer, Sent
+from mock_llm.connection import MAX_BODY_BYTES, Connection, ConnectionServer, Sent
 from mock_llm.envelope import BadRequest, Refusal
 from mock_llm.framing import Framing
 from mock_llm.ledger import Ledger, Row
 from mock_llm.plan import Call
 from mock_llm.player import Player
+from mock_llm.receiving import HEADER_TIMEOUT_S
 
 EPOCH_S = 1_793_491_200.0  # 2026-11-01 00:00 UTC
 BACKLOG = 4096  # aiohttp's 128 drops connections in a burst
@@ -32,6 +33,7 @@ _METHODS = {
 }
 _KEEP, _CLOSE = Sent(close=False), Sent(close=True)
 _OPEN, _LAST, _HTTP_1_0 = Framing(), Framing(close=True), Framing(chunked=False, close=True)
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _REQUEST_KEY, _ATTEMPT = istr("X-Request-Key"), istr("X-Attempt")
 
 
@@ -57,6 +59,7 @@ class MockServer:
         ledger_file: every row is appended to it as it ends (JSONL).
         transit: attempts take their keyed transit delay (up to 1 ms), which keeps two from arriving
             at one instant; off for raw speed.
+        header_timeout_s: limit on receiving one request, head and body; the 408 of a slow client.
 
     Attributes:
         ledger: what was injected and what was delivered.
@@ -74,12 +77,14 @@ class MockServer:
         epoch_s: float = EPOCH_S,
         ledger_file: Path | None = None,
         transit: bool = True,
+        header_timeout_s: float = HEADER_TIMEOUT_S,
     ) -> None:
         self._provider = Provider(upstream, seed=seed, answers=answers or {})
         self.ledger = Ledger(ledger_file)
         self._player = Player(upstream, self._provider, self.ledger, epoch_s, transit=transit)
         self._epoch_s = epoch_s
         self._cancel = upstream.handler_cancellation
+        self._header_timeout_s = header_timeout_s
         self._endpoints: dict[str, Endpoint] = {}
         self._read_settings(upstream)
         self._web: ConnectionServer | None = None
@@ -116,7 +121,11 @@ class MockServer:
     def protocol_factory(self) -> Connection:
         """Return the protocol of a new connection; call it in the loop that will serve it."""
         if self._web is None:
-            self._web = ConnectionServer(self._handle, handler_cancellation=self._cancel)
+            self._web = ConnectionServer(
+                self._handle,
+                handler_cancellation=self._cancel,
+                header_timeout_s=self._header_timeout_s,
+            )
         return self._web()
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
@@ -143,6 +152,9 @@ class MockServer:
         link = request.protocol
         assert isinstance(link, Connection)  # noqa: S101 - no other kind is made here
         fresh, link.fresh = link.fresh, False
+        if link.writing_paused:
+            # Or a client that sends requests and never reads would fill the memory with answers.
+            await link.drained()
         frame = _OPEN if request.keep_alive else _LAST
         if request.version < (1, 1):
             frame = _HTTP_1_0
@@ -164,7 +176,7 @@ class MockServer:
         self, request: web.BaseRequest, link: Connection, frame: Framing, own: Endpoint
     ) -> None:
         try:
-            page = await own(request, await request.read())
+            page = await own(request, await _body(request, link))
         except web.HTTPRequestEntityTooLarge:
             page = Page(413, framing.JSON, envelope.TOO_LARGE.body)
         link.send(frame.whole(page.status, page.fields, page.body))
@@ -176,7 +188,7 @@ class MockServer:
         try:
             # A body that came with its head, as most do, costs no second look at the stream.
             content = request.content
-            body = content.read_nowait() if content.is_eof() else await request.read()
+            body = content.read_nowait() if content.is_eof() else await _body(request, link)
         except web.HTTPRequestEntityTooLarge:
             self._player.refuse(link, frame, row, envelope.TOO_LARGE)
         except (web.RequestPayloadError, OSError):
@@ -207,6 +219,20 @@ class MockServer:
         call = self._reader.call(chat, key=key, account=account, new_connection=row.new_connection)
         row.key, row.model, row.stream = _clean(call.key), call.model, call.stream
         return call
+
+
+async def _body(request: web.BaseRequest, link: Connection) -> bytes:
+    """A body that may not be here yet.
+
+    Raises:
+        HTTPRequestEntityTooLarge: it is too large, or says of itself that it will be.
+    """
+    size = request.content_length or 0
+    if size > MAX_BODY_BYTES:
+        raise web.HTTPRequestEntityTooLarge(MAX_BODY_BYTES, size)
+    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
+        link.send(_CONTINUE)
+    return await request.read()
 
 
 def _send(link: Connection, frame: Framing, refusal: Refusal) -> None:
