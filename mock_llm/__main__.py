@@ -38,7 +38,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--ledger", type=Path, help="append every attempt to this file (JSONL)")
     command.add_argument("--answers", type=Path, help="right labels: JSONL with key and label")
     command.add_argument("--zero-delay", action="store_true", help="answers are ready at once")
+    command.add_argument("--tls-cert", type=Path, help="speak HTTPS with this certificate (PEM)")
+    command.add_argument("--tls-key", type=Path, help="the certificate's key (PEM, no password)")
     return parser
+
+
+def _tls(options: argparse.Namespace) -> tuple[Path, Path] | None:
+    if (options.tls_cert is None) != (options.tls_key is None):
+        raise InputError("--tls-cert and --tls-key go together: give both")
+    return (options.tls_cert, options.tls_key) if options.tls_cert else None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ledger_file=options.ledger,
             answers=read_answers(options.answers) if options.answers else {},
             zero_delay=options.zero_delay,
+            tls=_tls(options),
         )
     except InputError as error:
         sys.stderr.write(f"mock_llm: {error}\n")

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import ssl
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 import msgspec
 
 from mock_llm.config import Profile, Upstream
+from mock_llm.door import server_context
 from mock_llm.errors import InputError
+from mock_llm.network import absent
 from mock_llm.server import MockServer
 
 
@@ -29,10 +32,12 @@ def serve(
     ledger_file: Path | None = None,
     answers: Mapping[str, str] | None = None,
     zero_delay: bool = False,
+    tls: tuple[Path, Path] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then return; all rows are in the ledger's file by then.
 
-    Prints `mock_llm listening on http://HOST:PORT/api/v1` once requests can come.
+    Prints `mock_llm listening on http://HOST:PORT/api/v1` (or https) once requests can come, then a
+    line for each fault that cannot be injected here.
 
     Args:
         upstream: the provider to imitate.
@@ -42,10 +47,13 @@ def serve(
         ledger_file: every row is appended to it as it ends (JSONL).
         answers: the right label of a request, by request key.
         zero_delay: answers are ready at once; see `instant`.
+        tls: certificate and key (PEM): HTTPS in place of HTTP.
 
     Raises:
-        InputError: the address cannot be had, or the ledger's file cannot be written.
+        InputError: the files of TLS are no good, the address cannot be had, or the ledger's file
+            cannot be written.
     """
+    context = server_context(*tls) if tls else None
     server = MockServer(
         instant(upstream) if zero_delay else upstream,
         seed=seed,
@@ -54,27 +62,29 @@ def serve(
         transit=not zero_delay,
     )
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(server, host, port))
+        runner.run(_serve(server, host, port, context))
 
 
-async def _serve(server: MockServer, host: str, port: int) -> None:
+async def _serve(server: MockServer, host: str, port: int, context: ssl.SSLContext | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
-        bound = await _listen(server, host, port)
+        bound = await _listen(server, host, port, context)
         shown = f"[{host}]" if ":" in host else host
-        sys.stdout.write(f"mock_llm listening on http://{shown}:{bound}/api/v1\n")
+        scheme = "http" if context is None else "https"
+        sys.stdout.write(f"mock_llm listening on {scheme}://{shown}:{bound}/api/v1\n")
+        sys.stdout.writelines(f"mock_llm: {line}\n" for line in absent(server.upstream))
         sys.stdout.flush()
         await stop.wait()
     finally:
         await server.close()
 
 
-async def _listen(server: MockServer, host: str, port: int) -> int:
+async def _listen(server: MockServer, host: str, port: int, context: ssl.SSLContext | None) -> int:
     try:
-        return await server.start(host, port)
+        return await server.start(host, port, ssl=context)
     except OSError as error:
         why = f"{error}; choose another host or port"
         raise InputError(f"cannot listen on {host}:{port}: {why}") from error

@@ -4,6 +4,7 @@ All time is the running loop's, so the same server runs on a wall clock and on a
 """
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -16,9 +17,11 @@ from mock_llm.behaviour import Provider
 from mock_llm.chat import Reader, read_chat
 from mock_llm.config import Upstream
 from mock_llm.connection import MAX_BODY_BYTES, Connection, ConnectionServer, Sent
+from mock_llm.door import Doorman, Stalled
 from mock_llm.envelope import BadRequest, Refusal
 from mock_llm.framing import Framing
 from mock_llm.ledger import Ledger, Row
+from mock_llm.network import Network
 from mock_llm.plan import Call
 from mock_llm.player import Player
 from mock_llm.receiving import HEADER_TIMEOUT_S
@@ -63,6 +66,7 @@ class MockServer:
 
     Attributes:
         ledger: what was injected and what was delivered.
+        network: what befalls its connections before they are made.
 
     Raises:
         InputError: the ledger's file cannot be written, or exact token counts are not installed.
@@ -82,6 +86,9 @@ class MockServer:
         self._provider = Provider(upstream, seed=seed, answers=answers or {})
         self.ledger = Ledger(ledger_file)
         self._player = Player(upstream, self._provider, self.ledger, epoch_s, transit=transit)
+        self.network = Network(upstream, seed)
+        self._stalled: set[Stalled] = set()
+        self._shaking: set[asyncio.Task[None]] = set()
         self._epoch_s = epoch_s
         self._cancel = upstream.handler_cancellation
         self._header_timeout_s = header_timeout_s
@@ -102,6 +109,7 @@ class MockServer:
         """
         self._provider.change(upstream)
         self._player.change(upstream)
+        self.network.change(upstream)
         self._read_settings(upstream)
 
     def _read_settings(self, upstream: Upstream) -> None:
@@ -118,8 +126,18 @@ class MockServer:
         """
         self._endpoints[path] = endpoint
 
-    def protocol_factory(self) -> Connection:
+    def protocol_factory(self) -> asyncio.Protocol:
         """Return the protocol of a new connection; call it in the loop that will serve it."""
+        return self._stall() or self._connection()
+
+    def _stall(self) -> Stalled | None:
+        """The protocol of a new connection that is struck before anything is said on it."""
+        stalls = self.network.stalls
+        if not stalls or (fault := stalls.strikes(asyncio.get_running_loop().time())) is None:
+            return None
+        return Stalled(self.ledger, fault, self._stalled)
+
+    def _connection(self) -> Connection:
         if self._web is None:
             self._web = ConnectionServer(
                 self._handle,
@@ -128,22 +146,46 @@ class MockServer:
             )
         return self._web()
 
-    async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
+    def _secured(self, context: ssl.SSLContext) -> Callable[[], asyncio.Protocol]:
+        def door() -> asyncio.Protocol:
+            return self._stall() or Doorman(
+                context, self._connection, self._header_timeout_s, self._shaking
+            )
+
+        return door
+
+    async def start(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        ssl: ssl.SSLContext | None = None,
+    ) -> int:
         """Listen, and return the port.
+
+        Args:
+            host: address.
+            port: 0 for any free one.
+            ssl: speak HTTPS; see `door.server_context`.
 
         Raises:
             OSError: the address cannot be had.
         """
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(
-            self.protocol_factory, host, port, backlog=BACKLOG
-        )
+        factory = self.protocol_factory if ssl is None else self._secured(ssl)
+        self._listener = await loop.create_server(factory, host, port, backlog=BACKLOG)
         return int(self._listener.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
         """Stop at once: what is under way ends as `shutdown`; no row is lost, no task is left."""
         if self._listener is not None:
             self._listener.close()
+        for stalled in list(self._stalled):
+            stalled.abort()
+        for task in list(self._shaking):
+            task.cancel()
+        while self._shaking:
+            await asyncio.wait(self._shaking)
         if self._web is not None:
             await self._web.abort()
         self.ledger.close()
