@@ -1,12 +1,16 @@
 """Connections before HTTP: the handshake of TLS, and those that never get so far."""
 
 import asyncio
+import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 from mock_llm.errors import InputError
 from mock_llm.ledger import End, Ledger, Row
+
+_RETRY_S = 1.0
 
 
 def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
@@ -71,63 +75,72 @@ class Stalled(asyncio.Protocol):
         self._ledger.add(self._row)
 
 
-class Doorman(asyncio.Protocol):
-    """Shakes hands with a client of TLS, then hands the connection on.
-
-    asyncio could do it unseen, but then nobody could decide about a connection before its
-    handshake. What comes together with the handshake's end is kept for the protocol behind.
+class TlsListener:
+    """Accepts connections of TLS itself, to decide about each one before its handshake.
 
     Args:
         context: of the server.
-        inside: makes the protocol that speaks in the connection.
-        limit_s: on the handshake.
-        shaking: has the tasks of all handshakes that go on.
+        stall: the protocol of the next connection if a fault strikes it, else None.
+        inside: makes the protocol that speaks in a sound one.
+        limit_s: on a handshake.
     """
 
     def __init__(
         self,
         context: ssl.SSLContext,
+        stall: Callable[[], Stalled | None],
         inside: Callable[[], asyncio.Protocol],
         limit_s: float,
-        shaking: set[asyncio.Task[None]],
     ) -> None:
-        self._context, self._inside, self._limit_s = context, inside, limit_s
-        self._shaking = shaking
-        self._early = b""
-        self._lost = False
+        self._context, self._stall, self._inside, self._limit_s = context, stall, inside, limit_s
+        self._socket: socket.socket | None = None
+        self.tasks: set[asyncio.Task[None]] = set()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin the handshake; until it reads, nothing may be read."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - a stream is one
-        transport.pause_reading()
-        task = asyncio.get_running_loop().create_task(self._shake_hands(transport))
-        self._shaking.add(task)
-        task.add_done_callback(self._shaking.discard)
+    def listen(self, host: str, port: int, backlog: int) -> int:
+        """Listen, and return the port.
 
-    def data_received(self, data: bytes) -> None:
-        """Keep what comes before there is anybody to have it."""
-        self._early += data
+        Raises:
+            OSError: the address cannot be had.
+        """
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family, backlog=backlog)
+        listener.setblocking(False)
+        self._socket = listener
+        self._begin(self._accept(listener))
+        return int(listener.getsockname()[1])
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        """Note that there is nobody to hand on."""
-        self._lost = True
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
 
-    async def _shake_hands(self, transport: asyncio.Transport) -> None:
+    async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
+        while True:
+            try:
+                client, _ = await loop.sock_accept(listener)
+            except OSError:  # too many open files; asyncio's own servers wait as long
+                await asyncio.sleep(_RETRY_S)
+            else:
+                self._begin(self._welcome(client))
+
+    async def _welcome(self, client: socket.socket) -> None:
+        accept = asyncio.get_running_loop().connect_accepted_socket
+        stalled = self._stall()
         try:
-            secured = await loop.start_tls(
-                transport,
-                self,
-                self._context,
-                server_side=True,
-                ssl_handshake_timeout=self._limit_s,
-            )
-        except OSError:  # no TLS, an older one, or a client that does not trust us
-            return
-        if secured is None or self._lost:
-            return
-        inside = self._inside()
-        secured.set_protocol(inside)
-        inside.connection_made(secured)
-        if self._early:
-            inside.data_received(self._early)
+            if stalled is not None:
+                await accept(lambda: stalled, client)
+            else:
+                limit_s = self._limit_s
+                await accept(self._inside, client, ssl=self._context, ssl_handshake_timeout=limit_s)
+        except OSError:  # no TLS, an older one, too slow, or a client that does not trust us
+            client.close()
+
+    async def close(self) -> None:
+        """Stop listening, and end the handshakes that go on."""
+        while self.tasks:
+            for task in self.tasks:
+                task.cancel()
+            await asyncio.wait(self.tasks)
+        if self._socket is not None:
+            self._socket.close()

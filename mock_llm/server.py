@@ -17,7 +17,7 @@ from mock_llm.behaviour import Provider
 from mock_llm.chat import Reader, read_chat
 from mock_llm.config import Upstream
 from mock_llm.connection import MAX_BODY_BYTES, Connection, ConnectionServer, Sent
-from mock_llm.door import Doorman, Stalled
+from mock_llm.door import Stalled, TlsListener
 from mock_llm.envelope import BadRequest, Refusal
 from mock_llm.framing import Framing
 from mock_llm.ledger import Ledger, Row
@@ -88,7 +88,7 @@ class MockServer:
         self._player = Player(upstream, self._provider, self.ledger, epoch_s, transit=transit)
         self.network = Network(upstream, seed)
         self._stalled: set[Stalled] = set()
-        self._shaking: set[asyncio.Task[None]] = set()
+        self._tls: TlsListener | None = None
         self._epoch_s = epoch_s
         self._cancel = upstream.handler_cancellation
         self._header_timeout_s = header_timeout_s
@@ -146,14 +146,6 @@ class MockServer:
             )
         return self._web()
 
-    def _secured(self, context: ssl.SSLContext) -> Callable[[], asyncio.Protocol]:
-        def door() -> asyncio.Protocol:
-            return self._stall() or Doorman(
-                context, self._connection, self._header_timeout_s, self._shaking
-            )
-
-        return door
-
     async def start(
         self,
         host: str = "127.0.0.1",
@@ -171,21 +163,23 @@ class MockServer:
         Raises:
             OSError: the address cannot be had.
         """
+        if ssl is not None:
+            self._tls = TlsListener(ssl, self._stall, self._connection, self._header_timeout_s)
+            return self._tls.listen(host, port, BACKLOG)
         loop = asyncio.get_running_loop()
-        factory = self.protocol_factory if ssl is None else self._secured(ssl)
-        self._listener = await loop.create_server(factory, host, port, backlog=BACKLOG)
+        self._listener = await loop.create_server(
+            self.protocol_factory, host, port, backlog=BACKLOG
+        )
         return int(self._listener.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
         """Stop at once: what is under way ends as `shutdown`; no row is lost, no task is left."""
         if self._listener is not None:
             self._listener.close()
+        if self._tls is not None:
+            await self._tls.close()
         for stalled in list(self._stalled):
             stalled.abort()
-        for task in list(self._shaking):
-            task.cancel()
-        while self._shaking:
-            await asyncio.wait(self._shaking)
         if self._web is not None:
             await self._web.abort()
         self.ledger.close()

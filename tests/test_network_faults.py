@@ -46,7 +46,7 @@ def test_rate_is_the_share_of_connections(seed: int, rate: float) -> None:
 
 
 def test_window_and_first_ones_count_from_the_first_connection() -> None:
-    """A window is in seconds since the first connection, and `first_n` counts those it could meet."""
+    """A window begins with the first connection, and `first_n` counts those it could meet."""
     stalls = armed(TlsStall(rate=1, from_s=5.0, until_s=10.0, first_n=2), TlsStall(rate=1))
     found = [stalls.strikes(now) for now in (100.0, 105.0, 106.0, 107.0, 111.0)]
     assert found == ["fault 1", "fault 0", "fault 0", "fault 1", "fault 1"]

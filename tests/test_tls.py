@@ -22,7 +22,7 @@ from mock_llm.__main__ import main
 from mock_llm.config import Profile, Upstream
 from mock_llm.door import server_context
 from mock_llm.errors import InputError
-from mock_llm.faults import TlsStall
+from mock_llm.faults import Fault, TlsStall
 from mock_llm.server import MockServer
 
 BODY = json.dumps({**QUESTION, "model": "openai/gpt-4o-mini"}).encode()
@@ -70,8 +70,10 @@ def papers(tmp_path_factory: pytest.TempPathFactory) -> Papers:
     return Papers(tmp_path_factory.mktemp("papers"))
 
 
-async def secured(papers: Papers, upstream: Upstream = QUICK, **options: float) -> MockServer:
-    server = MockServer(upstream, **options)
+async def secured(
+    papers: Papers, upstream: Upstream = QUICK, header_timeout_s: float = 30.0
+) -> MockServer:
+    server = MockServer(upstream, header_timeout_s=header_timeout_s)
     server.port = await server.start(ssl=server_context(papers.cert, papers.key))  # type: ignore[attr-defined]
     return server
 
@@ -83,6 +85,7 @@ def test_clients_that_trust_the_authority_are_answered(
     """Openai's client and raw bytes speak HTTPS with it, request after request, on either loop."""
 
     async def test() -> tuple[str | None, list[bool]]:
+        before = asyncio.all_tasks()
         server = await secured(papers)
         http = openai.DefaultAsyncHttpxClient(verify=papers.trust)
         url = f"https://127.0.0.1:{server.port}/api/v1"  # type: ignore[attr-defined]
@@ -96,7 +99,7 @@ def test_clients_that_trust_the_authority_are_answered(
         await Client(*raw).leave()
         rows = list(server.ledger.rows)
         await server.close()
-        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert asyncio.all_tasks() == before
         return reply.choices[0].message.content, [row.new_connection for row in rows]
 
     with asyncio.Runner(loop_factory=factory) as runner:
@@ -124,7 +127,7 @@ def test_stalled_handshake_is_time_spent_connecting(
 ) -> None:
     """Our client has no connection when its time is up, and with the next one it is answered."""
     monkeypatch.setattr(aiohttp.connector, "_SSL_CONTEXT_VERIFIED", papers.trust)
-    stall = {"stall": TlsStall(rate=1, first_n=1)}
+    stall: dict[str, Fault] = {"stall": TlsStall(rate=1, first_n=1)}
 
     async def test() -> None:
         server = await secured(papers, Upstream(profile=Profile(ttft=0.0), faults=stall))
@@ -164,7 +167,7 @@ def test_who_does_not_trust_it_is_not_served(papers: Papers) -> None:
 
 @pytest.mark.parametrize("sent", [post(), b"\x16\x03\x01", b""], ids=["HTTP", "half", "nothing"])
 def test_what_is_no_handshake_is_ended(papers: Papers, sent: bytes) -> None:
-    """Plain HTTP on the port of TLS, or a handshake that does not go on, ends and leaves nothing."""
+    """Plain HTTP on the port of TLS, or a handshake that stops, is ended and leaves nothing."""
 
     async def test() -> None:
         server = await secured(papers, header_timeout_s=0.2)
@@ -172,7 +175,8 @@ def test_what_is_no_handshake_is_ended(papers: Papers, sent: bytes) -> None:
         raw[1].write(sent)
         assert b"200" not in await raw[0].read()
         raw[1].close()
-        assert server._shaking == set()
+        assert server._tls is not None
+        assert len(server._tls.tasks) == 1  # which listens
         await server.close()
 
     asyncio.run(asyncio.wait_for(test(), 60))
@@ -182,12 +186,13 @@ def test_server_that_stops_leaves_no_handshake_behind(papers: Papers) -> None:
     """A handshake that goes on when the server is closed ends with it."""
 
     async def test() -> None:
+        before = asyncio.all_tasks()
         server = await secured(papers)
         raw = await asyncio.open_connection("127.0.0.1", server.port)  # type: ignore[attr-defined]
-        while not server._shaking:  # noqa: ASYNC110 - it has no such event
+        while server._tls is None or len(server._tls.tasks) < 2:  # noqa: ASYNC110 - it has no such event
             await asyncio.sleep(0)
         await server.close()
-        assert (await raw[0].read(), asyncio.all_tasks()) == (b"", {asyncio.current_task()})
+        assert (await raw[0].read(), asyncio.all_tasks()) == (b"", before)
         raw[1].close()
 
     asyncio.run(asyncio.wait_for(test(), 60))
