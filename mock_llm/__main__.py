@@ -64,7 +64,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--until-eof", action="store_true", help="stop when standard input ends, as with a pipe's"
     )
+    command.add_argument("--tls-cert", type=Path, help="speak HTTPS with this certificate (PEM)")
+    command.add_argument("--tls-key", type=Path, help="the certificate's key (PEM, no password)")
     return parser
+
+
+def _tls(options: argparse.Namespace) -> tuple[Path, Path] | None:
+    if (options.tls_cert is None) != (options.tls_key is None):
+        raise InputError("--tls-cert and --tls-key go together: give both")
+    return (options.tls_cert, options.tls_key) if options.tls_cert else None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             at_stop=options.at_stop,
             workers=options.workers,
             until_eof=0 if options.until_eof else None,
+            tls=_tls(options),
         )
     except InputError as error:
         sys.stderr.write(f"mock_llm: {error}\n")

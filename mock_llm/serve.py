@@ -12,6 +12,7 @@ import msgspec
 
 from mock_llm.config import Upstream
 from mock_llm.errors import InputError
+from mock_llm.network import absent
 from mock_llm.player import Streams
 from mock_llm.settings import Settings, instant, loop_factory
 
@@ -40,12 +41,14 @@ def serve(
     until_eof: int | None = None,
     drain_s: float = 0.0,
     at_stop: Streams = "finish",
+    tls: tuple[Path, Path] | None = None,
 ) -> int:
     """Serve until SIGTERM or SIGINT, then return; all rows are in the ledger's file by then.
 
     A second signal ends at once what may still go on after the first.
 
-    Prints `mock_llm listening on http://HOST:PORT/api/v1` once requests can come.
+    Prints `mock_llm listening on http://HOST:PORT/api/v1` (or https) once requests can come, then a
+    line for each fault that cannot be injected here.
 
     Args:
         upstream: the provider to imitate.
@@ -59,12 +62,14 @@ def serve(
         at_stop: how the rest ends.
         workers: processes that serve as one; see `hub`.
         until_eof: a descriptor whose end of file stops the mock as a signal does.
+        tls: certificate and key (PEM): HTTPS in place of HTTP.
 
     Returns:
         The exit code: 0, or 1 when a worker died again and again.
 
     Raises:
-        InputError: the address cannot be had, or the ledger's file cannot be written.
+        InputError: the files of TLS are no good, the address cannot be had, or the ledger's file
+            cannot be written.
     """
     settings = Settings(
         upstream=instant(upstream) if zero_delay else upstream,
@@ -74,7 +79,9 @@ def serve(
         transit=not zero_delay,
         drain_s=drain_s,
         at_stop=at_stop,
+        tls=None if tls is None else (str(tls[0]), str(tls[1])),
     )
+    settings.context()  # a mistake in its files is told before anything else happens
     address = (host, port)
     several = workers > 1
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
@@ -98,8 +105,8 @@ async def _alone(settings: Settings, address: tuple[str, int], until_eof: int | 
     _on_stop(on_stop, until_eof)
     try:
         with _listening(address):
-            port = await server.start(*address)
-        _announce(address[0], port)
+            port = await server.start(*address, ssl=settings.context())
+        _announce(settings, address[0], port)
         await stop.wait()
     finally:
         await server.close(settings.drain_s, settings.at_stop)
@@ -116,7 +123,7 @@ async def _together(
     from mock_llm.hub import Hub  # after the system has turned out to have what it needs
 
     port = sockets[0][0].getsockname()[1]
-    hub = Hub(settings, sockets, lambda: _announce(address[0], port))
+    hub = Hub(settings, sockets, lambda: _announce(settings, address[0], port))
     _on_stop(hub.stop, until_eof)
     return await hub.run()
 
@@ -131,9 +138,11 @@ def _listening(address: tuple[str, int]) -> Iterator[None]:
         raise InputError(f"cannot listen on {host}:{port}: {why}") from error
 
 
-def _announce(host: str, port: int) -> None:
+def _announce(settings: Settings, host: str, port: int) -> None:
     shown = f"[{host}]" if ":" in host else host
-    sys.stdout.write(f"mock_llm listening on http://{shown}:{port}/api/v1\n")
+    scheme = "https" if settings.tls else "http"
+    sys.stdout.write(f"mock_llm listening on {scheme}://{shown}:{port}/api/v1\n")
+    sys.stdout.writelines(f"mock_llm: {line}\n" for line in absent(settings.upstream))
     sys.stdout.flush()
 
 

@@ -5,6 +5,7 @@ All time is the running loop's, so the same server runs on a wall clock and on a
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -16,13 +17,16 @@ from mock_llm import envelope, framing, wire
 from mock_llm.behaviour import Provider
 from mock_llm.chat import Reader, read_chat
 from mock_llm.config import Upstream
-from mock_llm.connection import Connection, ConnectionServer, Sent
+from mock_llm.connection import MAX_BODY_BYTES, Connection, ConnectionServer, Sent
 from mock_llm.decider import Decider
+from mock_llm.door import Stalled, TlsListener, listening
 from mock_llm.envelope import BadRequest, Refusal
 from mock_llm.framing import Framing
 from mock_llm.ledger import Ledger, Row
+from mock_llm.network import Network
 from mock_llm.plan import Call
 from mock_llm.player import Player, Streams
+from mock_llm.receiving import HEADER_TIMEOUT_S
 
 EPOCH_S = 1_793_491_200.0  # 2026-11-01 00:00 UTC
 BACKLOG = 4096  # aiohttp's 128 drops connections in a burst
@@ -34,6 +38,7 @@ _METHODS = {
 }
 _KEEP, _CLOSE = Sent(close=False), Sent(close=True)
 _OPEN, _LAST, _HTTP_1_0 = Framing(), Framing(close=True), Framing(chunked=False, close=True)
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _REQUEST_KEY, _ATTEMPT = istr("X-Request-Key"), istr("X-Attempt")
 
 
@@ -60,9 +65,11 @@ class MockServer:
         transit: attempts take their keyed transit delay (up to 1 ms), which keeps two from arriving
             at one instant; off for raw speed.
         provider: decides about attempts, in place of a `Provider` of the server's own.
+        header_timeout_s: limit on receiving one request, head and body; the 408 of a slow client.
 
     Attributes:
         ledger: what was injected and what was delivered.
+        network: what befalls its connections before they are made.
         on_request: is shown the row of every attempt that has just been read, and its body.
 
     Raises:
@@ -79,11 +86,16 @@ class MockServer:
         ledger_file: Path | None = None,
         transit: bool = True,
         provider: Decider | None = None,
+        header_timeout_s: float = HEADER_TIMEOUT_S,
     ) -> None:
         self._provider = provider or Provider(upstream, seed=seed, answers=answers or {})
         self.ledger = Ledger(ledger_file)
         self._player = Player(upstream, self._provider, self.ledger, epoch_s, transit=transit)
+        self.network = Network(upstream, seed)
+        self._stalled: set[Stalled] = set()
+        self._tls: list[TlsListener] = []
         self._epoch_s = epoch_s
+        self._header_timeout_s = header_timeout_s
         self._endpoints: dict[str, Endpoint] = {}
         self.on_request: Callable[[Row, bytes], object] | None = None
         self._read_settings(upstream)
@@ -103,6 +115,7 @@ class MockServer:
         """
         self._provider.change(upstream)
         self._player.change(upstream)
+        self.network.change(upstream)
         self._read_settings(upstream)
         if self._web is not None:
             self._web.handler_cancellation = upstream.handler_cancellation
@@ -120,6 +133,8 @@ class MockServer:
 
     def say(self, text_of: Callable[[Call], str | None] | None) -> None:
         """Answer with given texts; where there is none for a call, as the upstream would."""
+        if not isinstance(self._provider, Provider):
+            raise TypeError("only a mock in one process can be told what to say")
         self._provider.text_of = text_of
 
     def mount(self, path: str, endpoint: Endpoint) -> None:
@@ -131,15 +146,33 @@ class MockServer:
         """
         self._endpoints[path] = endpoint
 
-    def protocol_factory(self) -> Connection:
+    def protocol_factory(self) -> asyncio.Protocol:
         """Return the protocol of a new connection; call it in the loop that will serve it."""
+        return self._stall() or self._connection()
+
+    def _stall(self) -> Stalled | None:
+        """The protocol of a new connection that is struck before anything is said on it."""
+        stalls = self.network.stalls
+        if not stalls or (fault := stalls.strikes(asyncio.get_running_loop().time())) is None:
+            return None
+        return Stalled(self.ledger, fault, self._stalled)
+
+    def _connection(self) -> Connection:
         if self._web is None:
-            cancel = self._provider.upstream.handler_cancellation
-            self._web = ConnectionServer(self._handle, handler_cancellation=cancel)
+            self._web = ConnectionServer(
+                self._handle,
+                handler_cancellation=self._provider.upstream.handler_cancellation,
+                header_timeout_s=self._header_timeout_s,
+            )
         return self._web()
 
     async def start(
-        self, host: str = "127.0.0.1", port: int = 0, *, sock: socket.socket | None = None
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        sock: socket.socket | None = None,
+        ssl: ssl.SSLContext | None = None,
     ) -> int:
         """Listen, and return the port.
 
@@ -147,10 +180,15 @@ class MockServer:
             host: name or address.
             port: 0 for any free one.
             sock: listens already; host and port are then not looked at.
+            ssl: speak HTTPS; see `door.server_context`.
 
         Raises:
             OSError: the address cannot be had.
         """
+        if ssl is not None:
+            tls = TlsListener(ssl, self._stall, self._connection, self._header_timeout_s)
+            self._tls.append(tls)
+            return tls.listen(listening(host, port, BACKLOG) if sock is None else sock)
         create, factory = asyncio.get_running_loop().create_server, self.protocol_factory
         if sock is None:
             listener = await create(factory, host, port, backlog=BACKLOG)
@@ -174,8 +212,12 @@ class MockServer:
         self._stopping = True
         for listener in self._listeners:
             listener.close()
+        for tls in self._tls:
+            await tls.close()
         await self._player.drain(drain_s)
         self._player.part(streams)
+        for stalled in list(self._stalled):
+            stalled.abort()
         if self._web is not None:
             await self._web.abort()
         self.ledger.close()
@@ -188,6 +230,9 @@ class MockServer:
         link = request.protocol
         assert isinstance(link, Connection)  # noqa: S101 - no other kind is made here
         fresh, link.fresh = link.fresh, False
+        if link.writing_paused:
+            # Or a client that sends requests and never reads would fill the memory with answers.
+            await link.drained()
         frame = _OPEN if request.keep_alive and not self._stopping else _LAST
         if request.version < (1, 1):
             frame = _HTTP_1_0
@@ -209,7 +254,7 @@ class MockServer:
         self, request: web.BaseRequest, link: Connection, frame: Framing, own: Endpoint
     ) -> None:
         try:
-            page = await own(request, await request.read())
+            page = await own(request, await _body(request, link))
         except web.HTTPRequestEntityTooLarge:
             page = Page(413, framing.JSON, envelope.TOO_LARGE.body)
         link.send(frame.whole(page.status, page.fields, page.body))
@@ -221,7 +266,7 @@ class MockServer:
         try:
             # A body that came with its head, as most do, costs no second look at the stream.
             content = request.content
-            body = content.read_nowait() if content.is_eof() else await request.read()
+            body = content.read_nowait() if content.is_eof() else await _body(request, link)
         except web.HTTPRequestEntityTooLarge:
             if self.on_request is not None:
                 self.on_request(row, b"")
@@ -258,6 +303,20 @@ class MockServer:
         call = self._reader.call(chat, key=key, account=account, new_connection=row.new_connection)
         row.key, row.model, row.stream = _clean(call.key), call.model, call.stream
         return call
+
+
+async def _body(request: web.BaseRequest, link: Connection) -> bytes:
+    """A body that may not be here yet.
+
+    Raises:
+        HTTPRequestEntityTooLarge: it is too large, or says of itself that it will be.
+    """
+    size = request.content_length or 0
+    if size > MAX_BODY_BYTES:
+        raise web.HTTPRequestEntityTooLarge(MAX_BODY_BYTES, size)
+    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
+        link.send(_CONTINUE)
+    return await request.read()
 
 
 def _send(link: Connection, frame: Framing, refusal: Refusal) -> None:

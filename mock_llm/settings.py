@@ -1,6 +1,7 @@
 """What a process of the mock is told when it starts, and the server made of it."""
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import msgspec
 
 from mock_llm.config import Profile, Upstream
 from mock_llm.decider import Decider
+from mock_llm.door import server_context
 from mock_llm.player import Streams
 from mock_llm.server import MockServer
 
@@ -23,6 +25,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         transit: attempts take their keyed transit delay.
         drain_s: how long what is under way may go on at the end; see `MockServer.close`.
         at_stop: how the rest ends.
+        tls: certificate and key (PEM files): HTTPS in place of HTTP.
     """
 
     upstream: Upstream
@@ -32,6 +35,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     transit: bool = True
     drain_s: float = 0.0
     at_stop: Streams = "finish"
+    tls: tuple[str, str] | None = None
+
+    def context(self) -> ssl.SSLContext | None:
+        """Return the context of HTTPS; None: HTTP.
+
+        Raises:
+            InputError: its files are no good.
+        """
+        return server_context(*map(Path, self.tls)) if self.tls else None
 
     def server(self, provider: Decider | None = None) -> MockServer:
         """Make the server; see `MockServer` for what can go wrong.

@@ -69,9 +69,10 @@ async def _work(end: socket.socket, memory: int, listeners: Sequence[int]) -> No
         answers=settings.answers,
         memory=SharedMemory(memory),
     )
+    context = settings.context()
     server = settings.server(SharedAdmission(provider, link))
     for one in listeners:
-        await server.start(sock=socket.socket(fileno=one))
+        await server.start(sock=socket.socket(fileno=one), ssl=context)
     worker.server.set_result(server)
     link.tell("ready")
     stopped = asyncio.ensure_future(worker.stopped.wait())

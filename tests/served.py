@@ -22,7 +22,9 @@ ROOT = Path(__file__).parent.parent
 
 
 @contextmanager
-def serving(*arguments: str, **options: Any) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def serving(
+    *arguments: str, scheme: str = "http", **options: Any
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The process and its base URL; killed if the test left it running."""
     command = [sys.executable, "-m", "mock_llm", "serve", "--port", "0", *arguments]
     pipe = subprocess.PIPE
@@ -32,7 +34,7 @@ def serving(*arguments: str, **options: Any) -> Iterator[tuple[subprocess.Popen[
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
-            assert line.startswith("mock_llm listening on http://127.0.0.1:")
+            assert line.startswith(f"mock_llm listening on {scheme}://127.0.0.1:")
             yield process, line.split()[-1]
         finally:
             process.kill()

@@ -51,6 +51,7 @@ BELONGS: dict[str, dict[str, str]] = {
         "harness.pipeline.client": "the one door to the network",
         "mock_llm.server": "the edge",
         "mock_llm.connection": "the edge",
+        "mock_llm.receiving": "the edge",
     },
     "aiohttp.resolver": {"harness.engines.virtual_patches": "keeps look-ups in the loop"},
     "yarl": {"harness.pipeline.client": "the type of aiohttp's addresses"},

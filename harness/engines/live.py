@@ -19,6 +19,7 @@ from harness.engines.runner import AnyJob, interruptible, job_of, result_of
 from harness.engines.target import Span, TargetJob
 from harness.records import TIMES, Record
 from mock_llm.ledger import Row
+from mock_llm.network import absent
 
 _STOP_S = 20.0
 
@@ -49,9 +50,10 @@ def run_live(
         invalid=certificate.reasons(foreign=target is not None),
         certificate=msgspec.to_builtins(certificate),
     )
-    if target is None:
-        return result
-    return msgspec.structs.replace(result, notes=(*result.notes, *certificate.remarks()))
+    notes = absent(prepared.scenario.upstream)
+    if target is not None:
+        notes += certificate.remarks()
+    return msgspec.structs.replace(result, notes=(*result.notes, *notes))
 
 
 def _run(

@@ -153,7 +153,9 @@ def records_of(
         texts[request_key(span.item.review.text)].append(span)
     calls: defaultdict[str, list[Row]] = defaultdict(list)
     strays: list[Row] = []
-    for row in sorted(rows, key=lambda row: row.arrived_s):
+    # Without key and status it is a connection that stalled, and no call.
+    called = [row for row in rows if row.key or row.status]
+    for row in sorted(called, key=lambda row: row.arrived_s):
         owner = named.get(row.key) or _owner(row, texts[row.key], calls)
         if owner is None:
             strays.append(row)

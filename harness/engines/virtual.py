@@ -16,6 +16,7 @@ from mock_llm.server import MockServer
 
 HOST, PORT = "127.0.0.1", 8000
 BASE_URL = f"http://{HOST}:{PORT}/api/v1"
+NAME = "openrouter.test"  # RFC 6761: a name that is nobody's
 
 
 def run_on_virtual_clock(
@@ -34,7 +35,7 @@ def run_on_virtual_clock(
     mock = MockServer(prepared.scenario.upstream, seed=seed, answers=prepared.answer_key)
     if target is not None:
         mock.ledger.rows = deque()  # all of them: they are the target's records
-    job = job_of(prepared, seed, BASE_URL, target, on_progress)
+    job = job_of(prepared, seed, _base_url(mock), target, on_progress)
     invalid: tuple[str, ...] = ()
     try:
         run_virtual(_main(mock, job), seed=seed, packages=_packages(target))
@@ -51,7 +52,7 @@ async def _main(mock: MockServer, job: AnyJob) -> None:
     loop = asyncio.get_running_loop()
     if not isinstance(loop, VirtualLoop):  # run_virtual made it
         raise TypeError("the virtual engine needs the virtual loop")
-    loop.route(HOST, PORT, mock.protocol_factory)
+    routed(mock, loop)
     loop.on_stuck = lambda: job.stop("never_answered")
     loop.set_exception_handler(_quiet_once_given_up)
     try:
@@ -59,6 +60,19 @@ async def _main(mock: MockServer, job: AnyJob) -> None:
             await job.run()
     finally:
         await mock.close()
+
+
+def routed(mock: MockServer, loop: VirtualLoop) -> None:
+    """Let clients on this loop reach the mock, by its address or by a name to be looked up."""
+    for host in (HOST, NAME):
+        loop.route(host, PORT, mock.protocol_factory)
+    look_ups = mock.network.look_ups
+    loop.look_up_fails = lambda: look_ups.strikes(loop.time()) is not None
+
+
+def _base_url(mock: MockServer) -> str:
+    """An address, unless there are look-ups to fail: then a name, to be looked up."""
+    return BASE_URL.replace(HOST, NAME) if mock.network.look_ups else BASE_URL
 
 
 def _packages(target: Target | None) -> tuple[str, ...]:
