@@ -98,14 +98,16 @@ class Player:
                 plan, seat = await self._seated(row, plan, self.service)
             ended = await self._deliver(link, frame, row, call, plan, seat)
         except asyncio.CancelledError:
-            plan = plan if seat is None else _risen(row, plan, seat)
+            plan = plan if seat is None else _charged(row, plan, seat)
             self._end(link, row, plan, "client_left" if link.left_s is not None else "shutdown")
             raise
         finally:
+            if seat is not None:
+                seat.leave(loop.time())
             self._under_way -= 1
             if self._drained is not None and not self._under_way:
                 self.hurry()
-        self._end(link, row, plan if seat is None else _risen(row, plan, seat), ended)
+        self._end(link, row, plan if seat is None else _charged(row, plan, seat), ended)
 
     def refuse(self, link: Connection, frame: Framing, row: Row, refusal: Refusal) -> None:
         """End an attempt that never reached the provider."""
@@ -241,9 +243,10 @@ def _send_at_once(link: Connection, row: Row, script: Script) -> bool:
     return sent
 
 
-def _risen(row: Row, plan: Plan, seat: Seat) -> Plan:
-    """Leave the seat; an attempt that was never served has said nothing, and costs nothing."""
-    now = asyncio.get_running_loop().time()
-    seat.leave(now)
-    row.queued_s = (now if seat.began_s is None else seat.began_s) - seat.entered_s
-    return unsaid(plan) if seat.began_s is None else plan
+def _charged(row: Row, plan: Plan, seat: Seat) -> Plan:
+    """Note the wait; an attempt that was never served has said nothing, and costs nothing."""
+    if seat.began_s is not None:
+        row.queued_s = seat.began_s - seat.entered_s
+        return plan
+    row.queued_s = asyncio.get_running_loop().time() - seat.entered_s
+    return unsaid(plan)

@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
 
 from mock_llm.capacity import Station
 from mock_llm.config import Capacity
 from mock_llm.work_clock import WorkClock
+
+_SLACK = 64  # alarms of seats that are empty, before they are swept out
 
 
 class Seat:
@@ -48,7 +50,7 @@ class Seat:
     def leave(self, now: float) -> None:
         """Make room, if it has not yet."""
         if not self.left:
-            self.left, self.alarm = True, inf
+            self.left, self.alarm, self.wake = True, inf, _ignore
             self._service.leave(self, now)
 
 
@@ -108,6 +110,9 @@ class Service:
             self._timer.cancel()
             self._timer = None
         alarms = self._alarms
+        if len(alarms) > 2 * self.station.serving + _SLACK:
+            alarms[:] = [alarm for alarm in alarms if alarm[2].alarm == alarm[0]]
+            heapify(alarms)
         while alarms and alarms[0][2].alarm != alarms[0][0]:
             heappop(alarms)  # another wish has taken its place, or its seat is empty
         if alarms:
