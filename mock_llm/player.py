@@ -25,6 +25,9 @@ class Player:
         ledger: has every attempt that ended.
         epoch_s: unix time at loop time 0.
         transit: attempts take their keyed transit delay.
+
+    Attributes:
+        gate: opens for the attempts that wait for their admission; None: nobody has to.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class Player:
         transit: bool,
     ) -> None:
         self._provider = provider
+        self.gate: asyncio.Event | None = None
         self._ledger = ledger
         self._epoch_s = epoch_s
         self._transit = transit
@@ -49,20 +53,29 @@ class Player:
             slug: model.completion_usd_per_m * 1e-6 for slug, model in upstream.models.items()
         }
 
+    def restart(self, provider: Provider) -> None:
+        """Ask another provider from the next attempt on."""
+        self._provider = provider
+
     async def play(self, link: Connection, frame: Framing, row: Row, call: Call) -> None:
         """Serve one attempt to its end.
 
         A cancelled handler ends the attempt there. Without cancellation the work goes on for a
         client that has left, as a provider's does, though nothing is sent any more.
         """
+        self._ledger.begin()
         plan = Plan(status=0)
         loop = asyncio.get_running_loop()
         try:
             if self._transit:
                 await asyncio.sleep(self._provider.transit_s(call.key))
+            while self.gate is not None:
+                await self.gate.wait()
             row.admitted_s = loop.time()
             plan = self._provider.admit(call, row.admitted_s)
             _note_plan(row, plan)
+            if plan.injected:
+                self._ledger.fire(row)
             ended = await self._deliver(link, frame, row, call, plan)
         except asyncio.CancelledError:
             self._end(link, row, plan, "client_left" if link.left_s is not None else "shutdown")
@@ -71,6 +84,7 @@ class Player:
 
     def refuse(self, link: Connection, frame: Framing, row: Row, refusal: Refusal) -> None:
         """End an attempt that never reached the provider."""
+        self._ledger.begin()
         row.status, row.error = refusal.status, refusal.error
         sent = link.send(frame.whole(refusal.status, framing.JSON + refusal.fields, refusal.body))
         row.headers_s = asyncio.get_running_loop().time() if sent else None

@@ -19,6 +19,7 @@ from mock_llm.connection import Connection, ConnectionServer, Sent
 from mock_llm.envelope import BadRequest, Refusal
 from mock_llm.framing import Framing
 from mock_llm.ledger import Ledger, Row
+from mock_llm.masking import masked
 from mock_llm.plan import Call
 from mock_llm.player import Player
 
@@ -35,12 +36,19 @@ _OPEN, _LAST, _HTTP_1_0 = Framing(), Framing(close=True), Framing(chunked=False,
 _REQUEST_KEY, _ATTEMPT = istr("X-Request-Key"), istr("X-Attempt")
 
 
+LONGEST_NAME = 256  # of a model, in a row: a client must not fill the memory with what it makes up
+
+
 class Page(NamedTuple):
-    """An answer that no plan decides about: status, header fields beyond the usual ones, body."""
+    """An answer that no plan decides about: status, header fields beyond the usual ones, body.
+
+    One that is `private` has no usual fields: they would let any web page read it.
+    """
 
     status: int
     fields: bytes
     body: bytes
+    private: bool = False
 
 
 Endpoint = Callable[[web.BaseRequest, bytes], Awaitable[Page]]
@@ -55,11 +63,13 @@ class MockServer:
         answers: the right label of a request, by request key.
         epoch_s: unix time at loop time 0, for `created`.
         ledger_file: every row is appended to it as it ends (JSONL).
+        ledger_limit: rows kept in memory; None for all of them.
         transit: attempts take their keyed transit delay (up to 1 ms), which keeps two from arriving
             at one instant; off for raw speed.
 
     Attributes:
         ledger: what was injected and what was delivered.
+        began_s: loop time at which it could first be asked; None before.
 
     Raises:
         InputError: the ledger's file cannot be written, or exact token counts are not installed.
@@ -73,15 +83,17 @@ class MockServer:
         answers: Mapping[str, str] | None = None,
         epoch_s: float = EPOCH_S,
         ledger_file: Path | None = None,
+        ledger_limit: int | None = 10_000,
         transit: bool = True,
     ) -> None:
         self._provider = Provider(upstream, seed=seed, answers=answers or {})
-        self.ledger = Ledger(ledger_file)
+        self.ledger = Ledger(ledger_file, limit=ledger_limit)
         self._player = Player(upstream, self._provider, self.ledger, epoch_s, transit=transit)
         self._epoch_s = epoch_s
         self._cancel = upstream.handler_cancellation
         self._endpoints: dict[str, Endpoint] = {}
         self._read_settings(upstream)
+        self.began_s: float | None = None
         self._web: ConnectionServer | None = None
         self._listener: asyncio.Server | None = None
 
@@ -98,6 +110,41 @@ class MockServer:
         self._provider.change(upstream)
         self._player.change(upstream)
         self._read_settings(upstream)
+
+    @property
+    def seed(self) -> int:
+        """Of its weather."""
+        return self._provider.seed
+
+    def reset(self, seed: int | None = None) -> None:
+        """Forget all that has happened: a new provider of the same kind, and an empty ledger.
+
+        Attempts under way end as they were planned.
+
+        Args:
+            seed: of the weather from now on; None: the same again.
+        """
+        kept = self._provider
+        seed = kept.seed if seed is None else seed
+        self._provider = Provider(kept.upstream, seed=seed, answers=kept.answers)
+        self._player.restart(self._provider)
+        self.ledger.reset()
+
+    @property
+    def paused(self) -> bool:
+        """Whether attempts wait before the provider decides about them."""
+        return self._player.gate is not None
+
+    def pause(self) -> None:
+        """Let attempts that arrive wait; those under way go on."""
+        if self._player.gate is None:
+            self._player.gate = asyncio.Event()
+
+    def resume(self) -> None:
+        """Let those go on that wait."""
+        if self._player.gate is not None:
+            self._player.gate.set()
+            self._player.gate = None
 
     def _read_settings(self, upstream: Upstream) -> None:
         self._reader = Reader(upstream)
@@ -116,6 +163,7 @@ class MockServer:
     def protocol_factory(self) -> Connection:
         """Return the protocol of a new connection; call it in the loop that will serve it."""
         if self._web is None:
+            self.began_s = asyncio.get_running_loop().time()
             self._web = ConnectionServer(self._handle, handler_cancellation=self._cancel)
         return self._web()
 
@@ -167,7 +215,8 @@ class MockServer:
             page = await own(request, await request.read())
         except web.HTTPRequestEntityTooLarge:
             page = Page(413, framing.JSON, envelope.TOO_LARGE.body)
-        link.send(frame.whole(page.status, page.fields, page.body))
+        usual = b"" if page.private else framing.USUAL
+        link.send(frame.whole(page.status, page.fields, page.body, usual))
 
     async def _chat(
         self, request: web.BaseRequest, link: Connection, frame: Framing, *, fresh: bool
@@ -195,7 +244,7 @@ class MockServer:
         row.attempt = _clean(headers.get(_ATTEMPT, ""))
         key = headers.get(_REQUEST_KEY, "")
         account = _bearer(headers.get(hdrs.AUTHORIZATION, ""))
-        row.key, row.account = _clean(key), _masked(account)
+        row.key, row.account = _clean(key), masked(_clean(account))
         if not account:
             return envelope.NO_CREDENTIALS
         if self._keys and account not in self._keys:
@@ -205,7 +254,7 @@ class MockServer:
         except BadRequest as error:
             return envelope.invalid(str(error))
         call = self._reader.call(chat, key=key, account=account, new_connection=row.new_connection)
-        row.key, row.model, row.stream = _clean(call.key), call.model, call.stream
+        row.key, row.model, row.stream = _clean(call.key), call.model[:LONGEST_NAME], call.stream
         return call
 
 
@@ -216,12 +265,6 @@ def _send(link: Connection, frame: Framing, refusal: Refusal) -> None:
 def _bearer(authorization: str) -> str:
     scheme, _, token = authorization.partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
-
-
-def _masked(account: str) -> str:
-    """An account as it may be stored: what is as long as a real key is cut to its ends."""
-    account = _clean(account)
-    return account if len(account) <= 32 else f"{account[:12]}...{account[-4:]}"
 
 
 def _clean(text: str) -> str:
