@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from mock_llm.config import Upstream
+from mock_llm.control.access import Access
 from mock_llm.errors import InputError
 from mock_llm.loader import load_upstream
 from mock_llm.serve import read_answers, serve
@@ -38,6 +39,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--ledger", type=Path, help="append every attempt to this file (JSONL)")
     command.add_argument("--answers", type=Path, help="right labels: JSONL with key and label")
     command.add_argument("--zero-delay", action="store_true", help="answers are ready at once")
+    command.add_argument(
+        "--no-control", action="store_true", help="no /__control, /__dashboard and /metrics"
+    )
+    command.add_argument(
+        "--control-anywhere", action="store_true", help="control from other machines too"
+    )
+    command.add_argument("--quiet", action="store_true", help="no warnings and no summary")
     return parser
 
 
@@ -53,6 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ledger_file=options.ledger,
             answers=read_answers(options.answers) if options.answers else {},
             zero_delay=options.zero_delay,
+            access=None
+            if options.no_control
+            else Access.from_environment(anywhere=options.control_anywhere),
+            quiet=options.quiet,
         )
     except InputError as error:
         sys.stderr.write(f"mock_llm: {error}\n")

@@ -9,6 +9,8 @@ from pathlib import Path
 import msgspec
 
 from mock_llm.config import Profile, Upstream
+from mock_llm.control.access import Access
+from mock_llm.control.watch import Tell, attended
 from mock_llm.errors import InputError
 from mock_llm.server import MockServer
 
@@ -29,10 +31,13 @@ def serve(
     ledger_file: Path | None = None,
     answers: Mapping[str, str] | None = None,
     zero_delay: bool = False,
+    access: Access | None = None,
+    quiet: bool = False,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then return; all rows are in the ledger's file by then.
 
-    Prints `mock_llm listening on http://HOST:PORT/api/v1` once requests can come.
+    Prints `mock_llm listening on http://HOST:PORT/api/v1` once requests can come, then how to
+    control it. Warnings and a summary go to stderr.
 
     Args:
         upstream: the provider to imitate.
@@ -42,6 +47,8 @@ def serve(
         ledger_file: every row is appended to it as it ends (JSONL).
         answers: the right label of a request, by request key.
         zero_delay: answers are ready at once; see `instant`.
+        access: who may control it; None: nobody, and the pages of control are not there.
+        quiet: no warnings and no summary.
 
     Raises:
         InputError: the address cannot be had, or the ledger's file cannot be written.
@@ -54,22 +61,32 @@ def serve(
         transit=not zero_delay,
     )
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(server, host, port))
+        runner.run(_serve(server, host, port, access, None if quiet else _tell))
 
 
-async def _serve(server: MockServer, host: str, port: int) -> None:
+async def _serve(
+    server: MockServer, host: str, port: int, access: Access | None, tell: Tell | None
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    try:
-        bound = await _listen(server, host, port)
-        shown = f"[{host}]" if ":" in host else host
-        sys.stdout.write(f"mock_llm listening on http://{shown}:{bound}/api/v1\n")
-        sys.stdout.flush()
-        await stop.wait()
-    finally:
-        await server.close()
+    async with attended(server, access, tell):
+        try:
+            bound = await _listen(server, host, port)
+            shown = f"[{host}]" if ":" in host else host
+            url = f"http://{shown}:{bound}/api/v1"
+            more = access.lines(url) if access else []
+            sys.stdout.write("\n".join([f"mock_llm listening on {url}", *more, ""]))
+            sys.stdout.flush()
+            await stop.wait()
+        finally:
+            await server.close()
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(f"mock_llm: {line}\n")
+    sys.stderr.flush()
 
 
 async def _listen(server: MockServer, host: str, port: int) -> int:

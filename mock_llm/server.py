@@ -177,6 +177,7 @@ class MockServer:
         self._listener = await loop.create_server(
             self.protocol_factory, host, port, backlog=BACKLOG
         )
+        self.began_s = loop.time()
         return int(self._listener.sockets[0].getsockname()[1])
 
     async def close(self) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mock_llm.config import Upstream
+from mock_llm.control.access import Access
 from mock_llm.loader import load_upstream
 from mock_llm.serve import serve
 
@@ -17,8 +18,24 @@ def mock(
     seed: Annotated[int, typer.Option(help="Seed of the weather.")] = 1,
     ledger: Annotated[Path | None, typer.Option(help="Append every attempt there (JSONL).")] = None,
     zero_delay: Annotated[bool, typer.Option("--zero-delay", help="Answer at once.")] = False,
+    no_control: Annotated[
+        bool, typer.Option("--no-control", help="No /__control, /__dashboard and /metrics.")
+    ] = False,
+    control_anywhere: Annotated[
+        bool, typer.Option("--control-anywhere", help="Control from other machines too.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No warnings and no summary.")] = False,
 ) -> int:
     """Serve a mock OpenRouter at http://HOST:PORT/api/v1."""
     upstream = load_upstream(scenario) if scenario else Upstream()
-    serve(upstream, host=host, port=port, seed=seed, ledger_file=ledger, zero_delay=zero_delay)
+    serve(
+        upstream,
+        host=host,
+        port=port,
+        seed=seed,
+        ledger_file=ledger,
+        zero_delay=zero_delay,
+        access=None if no_control else Access.from_environment(anywhere=control_anywhere),
+        quiet=quiet,
+    )
     return 0

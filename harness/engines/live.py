@@ -88,6 +88,7 @@ def _mock(prepared: Prepared, seed: int, folder: Path, ledger: Path) -> Iterator
     answers.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
     command = [sys.executable, "-m", "mock_llm", "serve", str(scenario), "--port", "0"]
     command += ["--seed", str(seed), "--ledger", str(ledger), "--answers", str(answers)]
+    command += ["--no-control", "--quiet"]  # the certificate tells what they would
     process = subprocess.Popen(  # noqa: S603 - our own module
         command,
         stdout=subprocess.PIPE,
