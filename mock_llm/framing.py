@@ -45,7 +45,11 @@ class Framing(msgspec.Struct, frozen=True):
 
     def whole(self, status: int, fields: bytes, body: bytes, usual: bytes = USUAL) -> bytes:
         """A response whose length is known: head and body in one piece."""
-        return b"%bContent-Length: %d\r\n\r\n%b" % (self.head(status, fields, usual), len(body), body)
+        return b"%bContent-Length: %d\r\n\r\n%b" % (
+            self.head(status, fields, usual),
+            len(body),
+            body,
+        )
 
     def opening(self, fields: bytes) -> bytes:
         """Head of a 200 whose body comes in pieces."""

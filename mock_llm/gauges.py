@@ -54,11 +54,11 @@ class Tally(msgspec.Struct):
     @classmethod
     def sum_of(cls, parts: Iterable[Self]) -> Self:
         """One tally of what several have counted."""
-        found = list(parts)
-        whole = cls(
-            **{name: sum(getattr(one, name) for one in found) for name in _SUMS},
-            **{name: Histogram.sum_of(getattr(one, name) for one in found) for name in _SPREADS},
-        )
+        found, whole = list(parts), cls()
+        for name in _SUMS:
+            setattr(whole, name, sum(getattr(one, name) for one in found))
+        for name in _SPREADS:
+            setattr(whole, name, Histogram.sum_of(getattr(one, name) for one in found))
         for one in found:
             add_up(whole.outcomes, one.outcomes)
             add_up(whole.faults, one.faults)
@@ -133,9 +133,7 @@ class Gauges:
     def last(self, seconds: int, now: float) -> Tally:
         """Figures of the last whole seconds and of the one that has begun; 60 at most."""
         since = int(now) - seconds
-        return bounded(
-            Tally.sum_of(tally for second, tally in self._seconds if second >= since)
-        )
+        return bounded(Tally.sum_of(tally for second, tally in self._seconds if second >= since))
 
     def rates(self, now: float) -> list[int]:
         """Attempts that ended in each of the last 60 whole seconds, oldest first."""

@@ -15,9 +15,9 @@ LONGEST_MADE_UP = 16  # no provider's keys are as short as that
 def masked(key: str) -> str:
     """A key as it may be stored.
 
-    What is short and does not begin with `sk-` is obviously made up and stays as it is. Of any other
-    only the beginning that all keys of its kind share is left, and six digits of a hash, so that
-    two accounts can be told apart.
+    What is short and does not begin with `sk-` is obviously made up and stays as it is. Of any
+    other only the beginning that all keys of its kind share is left, and six digits of a hash, so
+    that two accounts can be told apart.
     """
     public = _PUBLIC.match(key)
     if public is None and len(key) <= LONGEST_MADE_UP:

@@ -2,8 +2,8 @@
 
 Theory of operation. A request from another machine is refused whatever it knows, unless that was
 allowed. So is one whose `Host` is a name other than `localhost`: a web page that has its own name
-point to 127.0.0.1 (DNS rebinding) reaches the port, but cannot change that field. The token comes in
-a header field that no form can send, and no answer allows another origin to read it.
+point to 127.0.0.1 (DNS rebinding) reaches the port, but cannot change that field. The token comes
+in a header field that no form can send, and no answer allows another origin to read it.
 """
 
 import hmac

@@ -152,7 +152,7 @@ def _edited(table: Any, path: tuple[str, ...], command: Edit) -> Any:
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
-    """Merge as RFC 7396, section 2, has it: null takes away, a table is merged, the rest replaces."""
+    """Merge as RFC 7396, section 2, has it: null removes, tables merge, the rest replaces."""
     if not isinstance(patch, Mapping):
         return patch
     merged = dict(target) if isinstance(target, Mapping) else {}

@@ -36,7 +36,11 @@ class _Reader(Collector):
         yield from _gauges(self._seen)
         total = self._seen.total
         for name, text, durations in (
-            ("attempt_duration", "From an attempt's head to its end, whatever the end.", total.latency),
+            (
+                "attempt_duration",
+                "From an attempt's head to its end, whatever the end.",
+                total.latency,
+            ),
             ("answer_delay", "Actual minus planned beginning of answers.", total.delay),
             ("loop_lag", "How late the event loop came, sampled evenly in time.", total.lag),
         ):
@@ -54,7 +58,9 @@ def _counters(seen: Snapshot) -> Iterator[Metric]:
     for name, count in total.faults.items():
         faults.add_metric([name], count)
     yield faults
-    tokens = CounterMetricFamily("mock_llm_tokens", "Tokens, as counted or billed.", labels=["kind"])
+    tokens = CounterMetricFamily(
+        "mock_llm_tokens", "Tokens, as counted or billed.", labels=["kind"]
+    )
     tokens.add_metric(["prompt"], total.prompt_tokens)
     tokens.add_metric(["completion"], total.completion_tokens)
     yield tokens
@@ -71,7 +77,11 @@ def _gauges(seen: Snapshot) -> Iterator[Metric]:
     for name, text, value in (
         ("in_flight", "Attempts under way.", seen.in_flight),
         ("paused", "1 while attempts wait before they are admitted.", seen.paused),
-        ("bottleneck", "1 when the mock is what clients measure, last minute.", bool(minute.reasons)),
+        (
+            "bottleneck",
+            "1 when the mock is what clients measure, last minute.",
+            bool(minute.reasons),
+        ),
         ("cpu_share", "Of one core, lately.", seen.cpu_share),
         ("uptime_seconds", "Since it could first be asked.", seen.uptime_s),
         ("workers", "Processes that serve together.", seen.workers),

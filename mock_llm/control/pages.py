@@ -94,9 +94,9 @@ class Controls:
         async def guarded(request: web.BaseRequest, body: bytes) -> Page:
             transport = request.transport
             peer = None if transport is None else transport.get_extra_info("peername")
+            if not self._access.near(peer, request.headers.get(hdrs.HOST, "")):
+                return _json({"error": "only from this machine, as localhost or by address"}, 403)
             try:
-                if not self._access.near(peer, request.headers.get(hdrs.HOST, "")):
-                    raise Refused(403, "only from this machine, by its address or as localhost")
                 return await page(request, body)
             except Refused as refused:
                 return _json({"error": str(refused)}, refused.status, refused.fields)
