@@ -8,12 +8,12 @@ import msgspec
 
 Key = TypeVar("Key")
 
-PER_DECADE = 20
+PER_DECADE = 40
 BOUNDS_S: tuple[float, ...] = (
     1e-9,  # what rounding leaves of nothing
     *(round(1e-4 * 10 ** (step / PER_DECADE), 12) for step in range(7 * PER_DECADE + 1)),
 )
-"""Upper ends of the buckets, from 0.1 ms to 1,000 s, each 12 % above the one before, seconds."""
+"""Upper ends of the buckets, from 0.1 ms to 1,000 s, each 6 % above the one before, seconds."""
 
 
 class Histogram(msgspec.Struct):

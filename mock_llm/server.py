@@ -198,6 +198,8 @@ class MockServer:
         path = request.raw_path.partition("?")[0]
         method = _METHODS.get(path)
         if method is None and (own := self._endpoints.get("/" + path[1:].partition("/")[0])):
+            if request.method == hdrs.METH_HEAD:
+                frame = _LAST  # as below
             await self._serve_own(request, link, frame, own)
         elif request.method != method:
             if request.method == hdrs.METH_HEAD:

@@ -8,60 +8,23 @@ from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs
 
 import msgspec
 from aiohttp import hdrs, web
 
 from mock_llm import framing
 from mock_llm.control.access import Access
-from mock_llm.control.commands import (
-    Command,
-    Edit,
-    Journal,
-    Look,
-    Pause,
-    Reset,
-    Result,
-    Resume,
-    apply,
-    part,
-)
+from mock_llm.control.commands import Command, Edit, Journal, Look, Result, apply, part
+from mock_llm.control.routes import PARTS, Refused, command_of, not_allowed, path_of
 from mock_llm.control.snapshot import Snapshot, view
 from mock_llm.server import MockServer, Page
 
 Send = Callable[[Command], Awaitable[Result]]
 
-_MOST_ROWS = 1000
-_PARTS = {"faults", "throttle", "profile", "models"}
-_HOW = {hdrs.METH_PUT: "put", hdrs.METH_PATCH: "patch", hdrs.METH_DELETE: "delete"}
-_READS: dict[str, type[Look | Journal]] = {
-    "": Look,
-    "upstream": Look,
-    "changes": Look,
-    "journal": Journal,
-}
-_ACTIONS: dict[str, type[Reset | Pause | Resume]] = {
-    "reset": Reset,
-    "pause": Pause,
-    "resume": Resume,
-}
 _PRIVATE = b"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
 _JSON = framing.JSON + _PRIVATE
 _LINES = b"Content-Type: application/jsonl\r\n" + _PRIVATE
-
-
-class Refused(Exception):  # noqa: N818 - an answer, not a mishap
-    """A request that no command can be made of.
-
-    Attributes:
-        status: as HTTP has it.
-        fields: header fields that the answer needs.
-    """
-
-    def __init__(self, status: int, why: str, fields: bytes = b"") -> None:
-        super().__init__(why)
-        self.status, self.fields = status, fields
 
 
 class Controls:
@@ -110,7 +73,7 @@ class Controls:
             why = "the control token is missing or wrong; the mock prints it when it starts"
             raise Refused(401, why, b"WWW-Authenticate: Bearer\r\n")
         route, _, query = request.raw_path.partition("?")
-        path = _path(route)
+        path = path_of(route)
         command = command_of(request.method, path, parse_qs(query), body)
         result = await self._send(command)
         if result.error:
@@ -132,82 +95,9 @@ class Controls:
         return Page(200, f"Content-Type: {CONTENT_TYPE}\r\n".encode() + _PRIVATE, body, True)
 
 
-def command_of(
-    method: str, path: tuple[str, ...], query: dict[str, list[str]], body: bytes
-) -> Command:
-    """The command that a request stands for.
-
-    Args:
-        method: of HTTP.
-        path: its parts below `/__control`.
-        query: its parameters.
-        body: JSON, where the command takes any.
-
-    Raises:
-        Refused: there is no such command, or its parameters are wrong.
-    """
-    name = path[0] if path else ""
-    if name in _PARTS or path == ("upstream",):
-        place = () if name == "upstream" else path
-        if method in _HOW:
-            return _edit_of(method, place, body)
-        if method == hdrs.METH_GET:
-            return Look()
-        raise _not_allowed("GET, PUT, PATCH, DELETE" if place else "GET, PUT, PATCH")
-    if len(path) > 1 or name not in {*_READS, *_ACTIONS}:
-        raise Refused(404, "there is no such page; docs/control.md has all of them")
-    if name in _READS and method == hdrs.METH_GET:
-        after, limit = (_number(query, name, most) for name, most in _ROWS.items())
-        return Journal(after, limit) if name == "journal" else Look()
-    if name in _ACTIONS and method == hdrs.METH_POST:
-        return _parsed(body, Reset, "{}") if name == "reset" else _ACTIONS[name]()
-    raise _not_allowed("POST" if name in _ACTIONS else "GET")
-
-
-_ROWS = {"after": 2**53, "limit": _MOST_ROWS}
-_USUALLY = {"after": 0, "limit": 100}
-
-
-def _number(query: dict[str, list[str]], name: str, most: int) -> int:
-    text = query.get(name, [str(_USUALLY[name])])[-1]
-    if not (text.isascii() and text.isdecimal() and len(text) < 17):
-        raise Refused(422, f"{name}: expected a whole number, got {text[:40]!r}")
-    return min(int(text), most)
-
-
-def _edit_of(method: str, place: tuple[str, ...], body: bytes) -> Edit:
-    how = _HOW[method]
-    if how == "delete":
-        if not place:
-            raise _not_allowed("GET, PUT, PATCH")
-        return Edit(place, how="delete")
-    return Edit(place, _parsed(body, Any), "put" if how == "put" else "patch")
-
-
-def _parsed(body: bytes, type_: Any, instead: str = "") -> Any:
-    try:
-        return msgspec.json.decode(body or instead.encode(), type=type_)
-    except msgspec.ValidationError as error:
-        raise Refused(422, str(error)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Refused(400, f"the body is no JSON: {error}") from error
-    except RecursionError as error:
-        raise Refused(422, "the body is nested too deeply") from error
-
-
-def _path(route: str) -> tuple[str, ...]:
-    """The parts below `/__control`; what has a name of its own may have slashes in it."""
-    name, _, rest = route.removeprefix("/__control").strip("/").partition("/")
-    return tuple(unquote(one) for one in (name, rest) if one)
-
-
-def _not_allowed(methods: str) -> Refused:
-    return Refused(405, f"the method must be one of: {methods}", f"Allow: {methods}\r\n".encode())
-
-
 def _only_get(request: web.BaseRequest) -> None:
     if request.method != hdrs.METH_GET:
-        raise _not_allowed("GET")
+        raise not_allowed("GET")
 
 
 def _snapshot(result: Result) -> Snapshot:
@@ -218,7 +108,7 @@ def _snapshot(result: Result) -> Snapshot:
 
 def _shown(path: tuple[str, ...], seen: Snapshot) -> Any:
     """What of a snapshot a path asks for."""
-    if path and path[0] in _PARTS:
+    if path and path[0] in PARTS:
         found = part(seen.upstream, path)
         if found is None:
             raise Refused(404, f"{'.'.join(path)}: there is none")
