@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from controls import TOKEN, ask, controlled, told
-from loopback import QUICK, Client, mock, post, run
+from loopback import QUESTION, QUICK, Client, mock, post, run
 from prometheus_client.parser import text_string_to_metric_families
 
 from harness.engines.virtual_loop import VirtualLoop, run_virtual
@@ -207,6 +207,19 @@ def test_page_may_use_nothing_but_itself() -> None:
 
     run(test())
     assert files("mock_llm.control").joinpath("dashboard.html").is_file()
+
+
+def test_a_long_name_is_cut_in_the_rows() -> None:
+    """The name of a model that a client makes up takes no more than its place in the ledger."""
+
+    async def test() -> None:
+        async with controlled() as running:
+            client = await running.client()
+            await client.ask(post({**QUESTION, "model": "m" * 100_000}))
+            (row,) = await running.rows(1)
+        assert (row.status, row.model) == (400, "m" * 256)
+
+    run(test())
 
 
 def test_head_leaves_no_body_behind() -> None:
