@@ -112,6 +112,13 @@ def test_a_part_is_put_patched_and_deleted() -> None:
     assert gone == Result(status=404, error="faults.x: there is none")
 
 
+def test_a_key_without_a_value_is_there() -> None:
+    """A limit that is none can be taken away like any other, and its default is back."""
+    server = _server(keep_alive_s=None)
+    assert _edit(server, None, "keep_alive_s", how="delete") == Result()
+    assert server.upstream == Upstream()
+
+
 def test_putting_all_of_it_keeps_nothing() -> None:
     """A whole upstream that is put replaces the old one, defaults and all."""
     server = _server(reply="text", throttle=Throttle(requests_per_min=5))
@@ -265,6 +272,7 @@ def test_pausing_twice_is_pausing_once() -> None:
         ("DELETE /__control/faults/x", b"", Edit(("faults", "x"), None, "delete")),
         ("PATCH /__control/models/openai/gpt-4o", b"{}", Edit(("models", "openai/gpt-4o"), {})),
         ("PATCH /__control/throttle/", b"{}", Edit(("throttle",), {})),
+        ("PUT /__control/reply", b'"text"', Edit(("reply",), "text", "put")),
         ("POST /__control/reset", b"", Reset()),
         ("POST /__control/reset", b'{"seed": 7}', Reset(7)),
         ("POST /__control/pause", b"", Pause()),

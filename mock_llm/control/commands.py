@@ -103,7 +103,7 @@ def apply(server: MockServer, command: Command, now: float) -> Result:
 def _edit(server: MockServer, command: Edit, now: float) -> Result:
     table = msgspec.to_builtins(server.upstream)
     place = ".".join(command.path) or "upstream"
-    if command.how == "delete" and part(table, command.path) is None:
+    if command.how == "delete" and part(table, command.path) is msgspec.UNSET:
         return Result(status=404, error=f"{place}: there is none")
     try:
         edited = unmasked_table(_edited(table, command.path, command), table)
@@ -131,10 +131,10 @@ def _remembered(command: Edit) -> Any:
 
 
 def part(table: Any, path: Sequence[str]) -> Any:
-    """What is at a path, None when nothing is."""
+    """What is at a path, `msgspec.UNSET` when nothing is."""
     for name in path:
         if not isinstance(table, dict) or name not in table:
-            return None
+            return msgspec.UNSET
         table = table[name]
     return table
 

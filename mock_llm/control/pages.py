@@ -110,7 +110,7 @@ def _shown(path: tuple[str, ...], seen: Snapshot) -> Any:
     """What of a snapshot a path asks for."""
     if path and path[0] in PARTS:
         found = part(seen.upstream, path)
-        if found is None:
+        if found is msgspec.UNSET:
             raise Refused(404, f"{'.'.join(path)}: there is none")
         return found
     if path == ("upstream",):

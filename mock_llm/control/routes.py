@@ -5,9 +5,10 @@ from urllib.parse import unquote
 
 import msgspec
 
+from mock_llm.config import Upstream
 from mock_llm.control.commands import Command, Edit, Journal, Look, Pause, Reset, Resume
 
-PARTS = {"faults", "throttle", "profile", "models"}
+PARTS = frozenset(Upstream.__struct_fields__)
 _HOW: dict[str, Literal["put", "patch", "delete"]] = {
     "PUT": "put",
     "PATCH": "patch",
