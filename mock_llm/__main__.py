@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from mock_llm.config import Upstream
+from mock_llm.control.access import Access
 from mock_llm.errors import InputError
 from mock_llm.loader import load_upstream
 from mock_llm.serve import MOST_WORKERS, read_answers, serve
@@ -66,6 +67,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--tls-cert", type=Path, help="speak HTTPS with this certificate (PEM)")
     command.add_argument("--tls-key", type=Path, help="the certificate's key (PEM, no password)")
+    command.add_argument(
+        "--no-control", action="store_true", help="no /__control, /__dashboard and /metrics"
+    )
+    command.add_argument(
+        "--control-anywhere", action="store_true", help="control from other machines too"
+    )
+    command.add_argument("--quiet", action="store_true", help="no warnings and no summary")
     return parser
 
 
@@ -92,6 +100,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             workers=options.workers,
             until_eof=0 if options.until_eof else None,
             tls=_tls(options),
+            access=None
+            if options.no_control
+            else Access.from_environment(anywhere=options.control_anywhere),
+            quiet=options.quiet,
         )
     except InputError as error:
         sys.stderr.write(f"mock_llm: {error}\n")

@@ -52,6 +52,12 @@ class Admission:
         per_min = (limits.requests_per_min, limits.tokens_per_min)
         self.is_open = (*per_min, limits.concurrent, upstream.credits_usd) == (None,) * 4
 
+    def emptied(self) -> "Admission":
+        """Return a new one whose tickets are no old one's, for attempts may still be under way."""
+        new = Admission()
+        new._tickets = self._tickets
+        return new
+
     @property
     def under_way(self) -> int:
         """Attempts that hold something."""

@@ -48,19 +48,33 @@ class Provider:
         answers: Mapping[str, str] | None = None,
         memory: Memory | None = None,
     ) -> None:
+        self.upstream = upstream
+        self.answers: Mapping[str, str] = {} if answers is None else answers
+        self.memory = Memory() if memory is None else memory
+        self.text_of: Callable[[Call], str | None] | None = None
+        self.admission = Admission()
+        self._begin(seed)
+
+    def _begin(self, seed: int) -> None:
         weather = Keyed(seed)
         self.seed = seed
-        self.answers: Mapping[str, str] = {} if answers is None else answers
-        self.text_of: Callable[[Call], str | None] | None = None
         self._weather = weather
         self._transit = weather.stream("transit")
         self._label = weather.stream("label")
-        self.memory = Memory() if memory is None else memory
-        self.admission = Admission()
         self._offers: dict[str, Offer] = {}
         self._faults: list[ArmedFault] = []
         self._regimes: Regimes | None = None
-        self.change(upstream)
+        self.change(self.upstream)
+
+    def reset(self, seed: int | None = None) -> None:
+        """Forget all that has happened; the run begins anew.
+
+        Args:
+            seed: of the weather from now on; None: the same again.
+        """
+        self.memory.clear()
+        self.admission = self.admission.emptied()
+        self._begin(self.seed if seed is None else seed)
 
     def change(self, upstream: Upstream) -> None:
         """Be another upstream from the next attempt on.

@@ -25,9 +25,16 @@ class Counts:
             self._seen.popitem(last=False)
         return count
 
+    def clear(self) -> None:
+        """Forget all keys."""
+        self._seen.clear()
+
 
 class Counting(Protocol):
     """What counts as `Counts` does."""
+
+    def clear(self) -> None:
+        """See `Counts.clear`."""
 
     def next(self, key: str) -> int:
         """See `Counts.next`."""
@@ -50,6 +57,12 @@ class Memory:
     def __init__(self, began: float | None = None) -> None:
         self.arrived, self.admitted = Counts(), Counts()
         self._first = began
+
+    def clear(self) -> None:
+        """Forget all attempts, and when the run began."""
+        self.arrived.clear()
+        self.admitted.clear()
+        self._first = None
 
     def began(self, now: float) -> float:
         """Return when the run began: now, if this is its first attempt.

@@ -17,6 +17,13 @@ class Decider(Protocol):
     def change(self, upstream: Upstream) -> None:
         """Be another upstream from the next attempt on."""
 
+    @property
+    def seed(self) -> int:
+        """Of the weather."""
+
+    def reset(self, seed: int | None = None) -> None:
+        """Forget all that has happened; see `behaviour.Provider.reset`."""
+
     def transit_s(self, key: str) -> float:
         """How long an arriving attempt travels before it is decided about."""
 

@@ -21,7 +21,11 @@ import msgspec
 
 from mock_llm import worker
 from mock_llm.behaviour import Provider
+from mock_llm.board import Board
 from mock_llm.config import Upstream
+from mock_llm.control.commands import Command, Journal, Look, Reset, Result, apply
+from mock_llm.control.snapshot import merge
+from mock_llm.control.watch import Tell
 from mock_llm.link import Handler, Link
 from mock_llm.remote import ADMIT, FINISH, HubAdmission
 from mock_llm.settings import Settings
@@ -31,6 +35,8 @@ _SHORT_LIFE_S = 10.0
 _SHORT_LIVES = 3
 _STOP_S = 20.0
 
+_decode_command = msgspec.msgpack.Decoder(Command).decode
+_decode_result = msgspec.msgpack.Decoder(Result).decode
 _decode_upstream = msgspec.msgpack.Decoder(Upstream).decode
 _decode_to_all = msgspec.msgpack.Decoder(tuple[str, msgspec.Raw]).decode
 
@@ -41,6 +47,7 @@ class Hub:
     Args:
         settings: of the mock.
         listeners: the sockets of each worker; there are as many workers.
+        tell: gets the warnings and the summary.
         ready: called once, when every worker accepts connections.
 
     Attributes:
@@ -55,9 +62,11 @@ class Hub:
         self,
         settings: Settings,
         listeners: list[list[socket.socket]],
+        tell: Tell,
         ready: Callable[[], None],
     ) -> None:
         self._settings, self._listeners, self._ready = settings, listeners, ready
+        self._board = Board(tell)
         memory = SharedMemory()
         provider = Provider(
             settings.upstream, seed=settings.seed, answers=settings.answers, memory=memory
@@ -71,6 +80,9 @@ class Hub:
         self._stop = asyncio.Event()
         self._failed = False
         self._handlers: dict[str, Handler] = {
+            "command": lambda body: self.command(_decode_command(body)),
+            "warn": self._board.warn,
+            "last": self._board.last,
             "settings": self._settings_now,
             "to_all": self._to_all,
             "change": lambda body: self.change(_decode_upstream(body)),
@@ -89,6 +101,7 @@ class Hub:
             link.tell("stop")
         await asyncio.gather(*lives)
         await self._server.close()
+        self._board.sum_up()
         os.close(self._memory)
         return not self._failed
 
@@ -103,6 +116,23 @@ class Hub:
         """Imitate another provider; when this returns, every worker does."""
         self._server.change(upstream)
         await self.broadcast("change", upstream)
+
+    async def command(self, command: Command) -> Result:
+        """Have all workers do what a command says; reading adds up what they show."""
+        if isinstance(command, Look):
+            seen = await self._results(command)
+            return Result(snapshot=merge([one.snapshot for one in seen if one.snapshot]))
+        if isinstance(command, Journal):
+            return await self._board.journal(command, self.links)
+        result = apply(self._server, command, asyncio.get_running_loop().time())
+        if not result.error:
+            await self.broadcast("command", command)
+            if isinstance(command, Reset):
+                self._board.begin_anew()
+        return result
+
+    async def _results(self, command: Command) -> list[Result]:
+        return [_decode_result(one) for one in await self.broadcast("command", command)]
 
     async def broadcast(self, name: str, message: object = None) -> list[msgspec.Raw]:
         """Ask all workers at once; return their answers.
@@ -121,7 +151,10 @@ class Hub:
         return await self.broadcast(*_decode_to_all(body))
 
     def _settings_now(self, _: msgspec.Raw) -> Settings:
-        return msgspec.structs.replace(self._settings, upstream=self._server.upstream)
+        server = self._server
+        return msgspec.structs.replace(
+            self._settings, upstream=server.upstream, seed=server.seed, paused=server.paused
+        )
 
     def _accepts(self, number: int, _: msgspec.Raw) -> None:
         if self._starting:
@@ -161,8 +194,10 @@ class Hub:
             process = await self._spawn(number, theirs.fileno())
         self.pids[number] = process.pid
         code = await self._ended(process)
+        await link.closed  # the last it said is read by then
         del self.links[number], self.pids[number]
         self._admission.bury(number)
+        self._board.begin_anew(number)
         link.close()
         return code
 

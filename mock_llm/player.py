@@ -34,6 +34,7 @@ class Player:
 
     Attributes:
         service: the provider's slots; None while it has no end of them.
+        gate: opens for the attempts that wait for their admission; None: nobody has to.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Player:
         transit: bool,
     ) -> None:
         self._provider = provider
+        self.gate: asyncio.Event | None = None
         self._ledger = ledger
         self._epoch_s = epoch_s
         self._transit = transit
@@ -84,16 +86,21 @@ class Player:
         A cancelled handler ends the attempt there. Without cancellation the work goes on for a
         client that has left, as a provider's does, though nothing is sent any more.
         """
+        self._ledger.begin()
         plan, seat = Plan(status=0), None
         loop = asyncio.get_running_loop()
         self._under_way += 1
         try:
             if self._transit:
                 await asyncio.sleep(self._provider.transit_s(call.key))
+            while self.gate is not None:
+                await self.gate.wait()
             row.admitted_s = loop.time()
             decided = self._provider.admit(call, row.admitted_s)
             plan = decided if isinstance(decided, Plan) else await decided
             _note_plan(row, plan)
+            if plan.injected:
+                self._ledger.fire(row)
             if self.service is not None and occupies(plan):
                 plan, seat = await self._seated(row, plan, self.service)
             ended = await self._deliver(link, frame, row, call, plan, seat)
@@ -111,6 +118,7 @@ class Player:
 
     def refuse(self, link: Connection, frame: Framing, row: Row, refusal: Refusal) -> None:
         """End an attempt that never reached the provider."""
+        self._ledger.begin()
         row.status, row.error = refusal.status, refusal.error
         sent = link.send(frame.whole(refusal.status, framing.JSON + refusal.fields, refusal.body))
         row.headers_s = asyncio.get_running_loop().time() if sent else None

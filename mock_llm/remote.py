@@ -69,6 +69,15 @@ class SharedAdmission:
         self._provider.change(upstream)
         self._remembers = self._provider.remembers
 
+    @property
+    def seed(self) -> int:
+        """Of the weather."""
+        return self._provider.seed
+
+    def reset(self, seed: int | None = None) -> None:
+        """See `behaviour.Provider.reset`."""
+        self._provider.reset(seed)
+
     def transit_s(self, key: str) -> float:
         """See `behaviour.Provider.transit_s`."""
         return self._provider.transit_s(key)

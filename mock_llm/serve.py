@@ -11,6 +11,8 @@ from pathlib import Path
 import msgspec
 
 from mock_llm.config import Upstream
+from mock_llm.control.access import Access
+from mock_llm.control.watch import Tell, attended, summary
 from mock_llm.errors import InputError
 from mock_llm.network import absent
 from mock_llm.player import Streams
@@ -42,13 +44,16 @@ def serve(
     drain_s: float = 0.0,
     at_stop: Streams = "finish",
     tls: tuple[Path, Path] | None = None,
+    access: Access | None = None,
+    quiet: bool = False,
 ) -> int:
     """Serve until SIGTERM or SIGINT, then return; all rows are in the ledger's file by then.
 
     A second signal ends at once what may still go on after the first.
 
-    Prints `mock_llm listening on http://HOST:PORT/api/v1` (or https) once requests can come, then a
-    line for each fault that cannot be injected here.
+    Prints `mock_llm listening on http://HOST:PORT/api/v1` (or https) once requests can come, then
+    how to control it and a line for each fault that cannot be injected here. Warnings and a summary
+    go to stderr.
 
     Args:
         upstream: the provider to imitate.
@@ -63,6 +68,8 @@ def serve(
         workers: processes that serve as one; see `hub`.
         until_eof: a descriptor whose end of file stops the mock as a signal does.
         tls: certificate and key (PEM): HTTPS in place of HTTP.
+        access: who may control it; None: nobody, and the pages of control are not there.
+        quiet: no warnings and no summary.
 
     Returns:
         The exit code: 0, or 1 when a worker died again and again.
@@ -80,20 +87,29 @@ def serve(
         drain_s=drain_s,
         at_stop=at_stop,
         tls=None if tls is None else (str(tls[0]), str(tls[1])),
+        token=None if access is None else access.token,
+        anywhere=access is not None and access.anywhere,
     )
     settings.context()  # a mistake in its files is told before anything else happens
     address = (host, port)
     several = workers > 1
+    tell = _nobody if quiet else _tell
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         main = (
-            _together(settings, address, until_eof, workers)
+            _together(settings, address, until_eof, workers, access, tell)
             if several
-            else _alone(settings, address, until_eof)
+            else _alone(settings, address, until_eof, access, tell)
         )
         return 0 if runner.run(main) else 1
 
 
-async def _alone(settings: Settings, address: tuple[str, int], until_eof: int | None) -> bool:
+async def _alone(
+    settings: Settings,
+    address: tuple[str, int],
+    until_eof: int | None,
+    access: Access | None,
+    tell: Tell,
+) -> bool:
     stop = asyncio.Event()
     server = settings.server()
 
@@ -103,18 +119,36 @@ async def _alone(settings: Settings, address: tuple[str, int], until_eof: int | 
         stop.set()
 
     _on_stop(on_stop, until_eof)
-    try:
-        with _listening(address):
-            port = await server.start(*address, ssl=settings.context())
-        _announce(settings, address[0], port)
-        await stop.wait()
-    finally:
-        await server.close(settings.drain_s, settings.at_stop)
+    async with attended(server, access, tell):
+        try:
+            with _listening(address):
+                port = await server.start(*address, ssl=settings.context())
+            _announce(settings, address[0], port, access)
+            await stop.wait()
+        finally:
+            await server.close(settings.drain_s, settings.at_stop)
+    gauges = server.ledger.gauges
+    for line in summary(gauges.total(), gauges.warnings):
+        tell(line)
     return True
 
 
+def _nobody(_: str) -> None:
+    """Tell nobody."""
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(f"mock_llm: {line}\n")
+    sys.stderr.flush()
+
+
 async def _together(
-    settings: Settings, address: tuple[str, int], until_eof: int | None, workers: int
+    settings: Settings,
+    address: tuple[str, int],
+    until_eof: int | None,
+    workers: int,
+    access: Access | None,
+    tell: Tell,
 ) -> bool:
     from mock_llm.listeners import listeners
 
@@ -123,7 +157,7 @@ async def _together(
     from mock_llm.hub import Hub  # after the system has turned out to have what it needs
 
     port = sockets[0][0].getsockname()[1]
-    hub = Hub(settings, sockets, lambda: _announce(settings, address[0], port))
+    hub = Hub(settings, sockets, tell, lambda: _announce(settings, address[0], port, access))
     _on_stop(hub.stop, until_eof)
     return await hub.run()
 
@@ -138,10 +172,11 @@ def _listening(address: tuple[str, int]) -> Iterator[None]:
         raise InputError(f"cannot listen on {host}:{port}: {why}") from error
 
 
-def _announce(settings: Settings, host: str, port: int) -> None:
+def _announce(settings: Settings, host: str, port: int, access: Access | None) -> None:
     shown = f"[{host}]" if ":" in host else host
-    scheme = "https" if settings.tls else "http"
-    sys.stdout.write(f"mock_llm listening on {scheme}://{shown}:{port}/api/v1\n")
+    url = f"{'https' if settings.tls else 'http'}://{shown}:{port}/api/v1"
+    more = access.lines(url) if access else []
+    sys.stdout.write("\n".join([f"mock_llm listening on {url}", *more, ""]))
     sys.stdout.writelines(f"mock_llm: {line}\n" for line in absent(settings.upstream))
     sys.stdout.flush()
 

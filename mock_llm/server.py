@@ -23,6 +23,7 @@ from mock_llm.door import Stalled, TlsListener, listening
 from mock_llm.envelope import BadRequest, Refusal
 from mock_llm.framing import Framing
 from mock_llm.ledger import Ledger, Row
+from mock_llm.masking import masked
 from mock_llm.network import Network
 from mock_llm.plan import Call
 from mock_llm.player import Player, Streams
@@ -42,12 +43,19 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _REQUEST_KEY, _ATTEMPT = istr("X-Request-Key"), istr("X-Attempt")
 
 
+LONGEST_NAME = 256  # of a model, in a row: a client must not fill the memory with what it makes up
+
+
 class Page(NamedTuple):
-    """An answer that no plan decides about: status, header fields beyond the usual ones, body."""
+    """An answer that no plan decides about: status, header fields beyond the usual ones, body.
+
+    One that is `private` has no usual fields: they would let any web page read it.
+    """
 
     status: int
     fields: bytes
     body: bytes
+    private: bool = False
 
 
 Endpoint = Callable[[web.BaseRequest, bytes], Awaitable[Page]]
@@ -62,6 +70,7 @@ class MockServer:
         answers: the right label of a request, by request key.
         epoch_s: unix time at loop time 0, for `created`.
         ledger_file: every row is appended to it as it ends (JSONL).
+        ledger_limit: rows kept in memory; None for all of them.
         transit: attempts take their keyed transit delay (up to 1 ms), which keeps two from arriving
             at one instant; off for raw speed.
         provider: decides about attempts, in place of a `Provider` of the server's own.
@@ -71,6 +80,7 @@ class MockServer:
         ledger: what was injected and what was delivered.
         network: what befalls its connections before they are made.
         on_request: is shown the row of every attempt that has just been read, and its body.
+        began_s: loop time at which it could first be asked; None before.
 
     Raises:
         InputError: the ledger's file cannot be written, or exact token counts are not installed.
@@ -84,12 +94,13 @@ class MockServer:
         answers: Mapping[str, str] | None = None,
         epoch_s: float = EPOCH_S,
         ledger_file: Path | None = None,
+        ledger_limit: int | None = 10_000,
         transit: bool = True,
         provider: Decider | None = None,
         header_timeout_s: float = HEADER_TIMEOUT_S,
     ) -> None:
         self._provider = provider or Provider(upstream, seed=seed, answers=answers or {})
-        self.ledger = Ledger(ledger_file)
+        self.ledger = Ledger(ledger_file, limit=ledger_limit)
         self._player = Player(upstream, self._provider, self.ledger, epoch_s, transit=transit)
         self.network = Network(upstream, seed)
         self._stalled: set[Stalled] = set()
@@ -99,6 +110,7 @@ class MockServer:
         self._endpoints: dict[str, Endpoint] = {}
         self.on_request: Callable[[Row, bytes], object] | None = None
         self._read_settings(upstream)
+        self.began_s: float | None = None
         self._web: ConnectionServer | None = None
         self._listeners: list[asyncio.Server] = []
         self._stopping = False
@@ -119,6 +131,38 @@ class MockServer:
         self._read_settings(upstream)
         if self._web is not None:
             self._web.handler_cancellation = upstream.handler_cancellation
+
+    @property
+    def seed(self) -> int:
+        """Of its weather."""
+        return self._provider.seed
+
+    def reset(self, seed: int | None = None) -> None:
+        """Forget all that has happened: a new provider of the same kind, and an empty ledger.
+
+        Attempts under way end as they were planned.
+
+        Args:
+            seed: of the weather from now on; None: the same again.
+        """
+        self._provider.reset(seed)
+        self.ledger.reset()
+
+    @property
+    def paused(self) -> bool:
+        """Whether attempts wait before the provider decides about them."""
+        return self._player.gate is not None
+
+    def pause(self) -> None:
+        """Let attempts that arrive wait; those under way go on."""
+        if self._player.gate is None:
+            self._player.gate = asyncio.Event()
+
+    def resume(self) -> None:
+        """Let those go on that wait."""
+        if self._player.gate is not None:
+            self._player.gate.set()
+            self._player.gate = None
 
     def _read_settings(self, upstream: Upstream) -> None:
         self._reader = Reader(upstream)
@@ -159,6 +203,7 @@ class MockServer:
 
     def _connection(self) -> Connection:
         if self._web is None:
+            self.began_s = asyncio.get_running_loop().time()
             self._web = ConnectionServer(
                 self._handle,
                 handler_cancellation=self._provider.upstream.handler_cancellation,
@@ -185,6 +230,7 @@ class MockServer:
         Raises:
             OSError: the address cannot be had.
         """
+        self.began_s = asyncio.get_running_loop().time()
         if ssl is not None:
             tls = TlsListener(ssl, self._stall, self._connection, self._header_timeout_s)
             self._tls.append(tls)
@@ -239,6 +285,8 @@ class MockServer:
         path = request.raw_path.partition("?")[0]
         method = _METHODS.get(path)
         if method is None and (own := self._endpoints.get("/" + path[1:].partition("/")[0])):
+            if request.method == hdrs.METH_HEAD:
+                frame = _LAST  # as below
             await self._serve_own(request, link, frame, own)
         elif request.method != method:
             if request.method == hdrs.METH_HEAD:
@@ -257,7 +305,8 @@ class MockServer:
             page = await own(request, await _body(request, link))
         except web.HTTPRequestEntityTooLarge:
             page = Page(413, framing.JSON, envelope.TOO_LARGE.body)
-        link.send(frame.whole(page.status, page.fields, page.body))
+        usual = b"" if page.private else framing.USUAL
+        link.send(frame.whole(page.status, page.fields, page.body, usual))
 
     async def _chat(
         self, request: web.BaseRequest, link: Connection, frame: Framing, *, fresh: bool
@@ -289,7 +338,7 @@ class MockServer:
         row.attempt = _clean(headers.get(_ATTEMPT, ""))
         key = headers.get(_REQUEST_KEY, "")
         account = _bearer(headers.get(hdrs.AUTHORIZATION, ""))
-        row.key, row.account = _clean(key), _masked(account)
+        row.key, row.account = _clean(key), masked(_clean(account))
         if self._stopping:
             return envelope.STOPPING
         if not account:
@@ -301,7 +350,7 @@ class MockServer:
         except BadRequest as error:
             return envelope.invalid(str(error))
         call = self._reader.call(chat, key=key, account=account, new_connection=row.new_connection)
-        row.key, row.model, row.stream = _clean(call.key), call.model, call.stream
+        row.key, row.model, row.stream = _clean(call.key), call.model[:LONGEST_NAME], call.stream
         return call
 
 
@@ -326,12 +375,6 @@ def _send(link: Connection, frame: Framing, refusal: Refusal) -> None:
 def _bearer(authorization: str) -> str:
     scheme, _, token = authorization.partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
-
-
-def _masked(account: str) -> str:
-    """An account as it may be stored: what is as long as a real key is cut to its ends."""
-    account = _clean(account)
-    return account if len(account) <= 32 else f"{account[:12]}...{account[-4:]}"
 
 
 def _clean(text: str) -> str:

@@ -26,6 +26,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         drain_s: how long what is under way may go on at the end; see `MockServer.close`.
         at_stop: how the rest ends.
         tls: certificate and key (PEM files): HTTPS in place of HTTP.
+        token: of control; None: there is none.
+        anywhere: control is for other machines too.
+        paused: attempts wait before they are admitted.
     """
 
     upstream: Upstream
@@ -36,6 +39,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drain_s: float = 0.0
     at_stop: Streams = "finish"
     tls: tuple[str, str] | None = None
+    token: str | None = None
+    anywhere: bool = False
+    paused: bool = False
 
     def context(self) -> ssl.SSLContext | None:
         """Return the context of HTTPS; None: HTTP.

@@ -52,6 +52,12 @@ class SharedCounts:
             lockf(self._file, LOCK_UN, 1, start)
         return count
 
+    def clear(self) -> None:
+        """Forget all keys."""
+        self._memory[self._start : self._start + self._sets * _SET_BYTES] = bytes(
+            self._sets * _SET_BYTES
+        )
+
 
 def _taken(entries: bytes, name: bytes) -> tuple[int, bytes]:
     """A name's count, 0 if it is new, and the entries that stay behind it."""
@@ -85,6 +91,12 @@ class SharedMemory(Memory):
         self.admitted = SharedCounts(file, memory, _HEAD_BYTES + _TABLE_BYTES)
         # A new memory is all zeros, and a machine's clock is past 0 when a process runs.
         self._began = memoryview(memory)[:8].cast("d")
+
+    def clear(self) -> None:
+        """See `counts.Memory.clear`."""
+        self.arrived.clear()
+        self.admitted.clear()
+        self._began[0] = 0.0
 
     def began(self, now: float) -> float:
         """See `counts.Memory.began`; of all processes, the first one's `now` counts."""

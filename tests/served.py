@@ -14,6 +14,7 @@ import msgspec
 from loopback import QUICK, Client
 
 from mock_llm.config import Upstream
+from mock_llm.control.commands import Look, Result
 from mock_llm.hub import Hub
 from mock_llm.listeners import listeners
 from mock_llm.settings import Settings
@@ -65,8 +66,8 @@ def watched(pids: Sequence[int]) -> Iterator[Callable[[], None]]:
 class Workers:
     """Workers that serve, and their clients."""
 
-    def __init__(self, hub: Hub, port: int) -> None:
-        self.hub, self.port = hub, port
+    def __init__(self, hub: Hub, port: int, said: list[str]) -> None:
+        self.hub, self.port, self.said = hub, port, said
         self._clients: list[Client] = []
 
     async def clients(self, count: int) -> list[Client]:
@@ -79,8 +80,9 @@ class Workers:
 
     async def attempts(self) -> list[int]:
         """How many attempts each worker has ended."""
-        totals = await self.hub.broadcast("totals")
-        return [msgspec.msgpack.decode(one)["attempts"] for one in totals]
+        seen = await self.hub.broadcast("command", Look())
+        results = [msgspec.msgpack.decode(one, type=Result) for one in seen]
+        return [one.snapshot.total.attempts for one in results if one.snapshot]
 
     def leave(self) -> None:
         """Close every connection."""
@@ -94,13 +96,13 @@ async def workers(
 ) -> AsyncIterator[Workers]:
     """A hub in this process and its workers, which end with it and leave no task."""
     before = asyncio.all_tasks()
-    ready = asyncio.Event()
+    ready, said = asyncio.Event(), list[str]()
     sockets = listeners("127.0.0.1", 0, count)
     port = sockets[0][0].getsockname()[1]
-    hub = Hub(Settings(upstream=upstream, **settings), sockets, ready.set)
+    hub = Hub(Settings(upstream=upstream, **settings), sockets, said.append, ready.set)
     running = asyncio.create_task(hub.run())
     await ready.wait()
-    serving = Workers(hub, port)
+    serving = Workers(hub, port, said)
     try:
         yield serving
     finally:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mock_llm.config import Upstream
+from mock_llm.control.access import Access
 from mock_llm.loader import load_upstream
 from mock_llm.serve import MOST_WORKERS, serve
 
@@ -20,6 +21,13 @@ def mock(
     workers: Annotated[
         int, typer.Option(min=1, max=MOST_WORKERS, help="Processes that serve as one.")
     ] = 1,
+    no_control: Annotated[
+        bool, typer.Option("--no-control", help="No /__control, /__dashboard and /metrics.")
+    ] = False,
+    control_anywhere: Annotated[
+        bool, typer.Option("--control-anywhere", help="Control from other machines too.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No warnings and no summary.")] = False,
 ) -> int:
     """Serve a mock OpenRouter at http://HOST:PORT/api/v1."""
     upstream = load_upstream(scenario) if scenario else Upstream()
@@ -31,4 +39,6 @@ def mock(
         ledger_file=ledger,
         zero_delay=zero_delay,
         workers=workers,
+        access=None if no_control else Access.from_environment(anywhere=control_anywhere),
+        quiet=quiet,
     )

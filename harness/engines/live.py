@@ -92,6 +92,7 @@ def _mock(prepared: Prepared, seed: int, folder: Path, ledger: Path) -> Iterator
     command += ["--seed", str(seed), "--ledger", str(ledger), "--answers", str(answers)]
     # Should this process be killed, the pipe ends, and the mock with it.
     command += ["--until-eof"]
+    command += ["--no-control", "--quiet"]  # the certificate tells what they would
     process = subprocess.Popen(  # noqa: S603 - our own module
         command,
         stdin=subprocess.PIPE,

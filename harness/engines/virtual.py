@@ -5,7 +5,6 @@ CPU costs nothing on that clock: what a run reports is what the waiting costs.
 
 import asyncio
 import time
-from collections import deque
 from typing import Any
 
 from harness.engines.base import EngineResult, OnProgress, Prepared, Target
@@ -32,9 +31,12 @@ def run_on_virtual_clock(
         InputError: the target is a synchronous client, which only `live` can run.
     """
     began = time.perf_counter()
-    mock = MockServer(prepared.scenario.upstream, seed=seed, answers=prepared.answer_key)
-    if target is not None:
-        mock.ledger.rows = deque()  # all of them: they are the target's records
+    mock = MockServer(
+        prepared.scenario.upstream,
+        seed=seed,
+        answers=prepared.answer_key,
+        ledger_limit=10_000 if target is None else None,  # all: they are the target's records
+    )
     job = job_of(prepared, seed, _base_url(mock), target, on_progress)
     invalid: tuple[str, ...] = ()
     try:
