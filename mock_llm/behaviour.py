@@ -7,18 +7,21 @@ and no byte in here: an HTTP server and a discrete-event twin drive the same obj
 makes a new Provider.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
+from mock_llm.admission import Admission, used_tokens
 from mock_llm.config import Upstream
-from mock_llm.counts import Counts
+from mock_llm.counts import Memory
+from mock_llm.drift import slowness
 from mock_llm.faults import ArmedFault
-from mock_llm.offer import Offer, compiled
+from mock_llm.offer import FREE, Offer, compiled
 from mock_llm.plan import Call, Plan
+from mock_llm.refusals import refusal
+from mock_llm.regimes import Regimes
 from mock_llm.replies import TEXT_TOKENS, Reply, limited, padded, reply, words
 from mock_llm.rng import Keyed
-from mock_llm.throttle import AccountWindows
 from mock_llm.tokens import counter
 
 TRANSIT_S = 1e-3
@@ -32,29 +35,53 @@ class Provider:
         upstream: what it imitates.
         seed: of its weather.
         answers: true label by request key; for other requests the truth is guessed from the text.
+        memory: what its weather needs of the past; its own, or shared with other processes.
+        admission: throttle and credits.
+        text_of: gives the text of an answer, or None to leave it to the upstream's `reply`.
     """
 
     def __init__(
-        self, upstream: Upstream, *, seed: int, answers: Mapping[str, str] | None = None
+        self,
+        upstream: Upstream,
+        *,
+        seed: int,
+        answers: Mapping[str, str] | None = None,
+        memory: Memory | None = None,
     ) -> None:
+        self.upstream = upstream
+        self.answers: Mapping[str, str] = {} if answers is None else answers
+        self.memory = Memory() if memory is None else memory
+        self.text_of: Callable[[Call], str | None] | None = None
+        self.admission = Admission()
+        self._begin(seed)
+
+    def _begin(self, seed: int) -> None:
         weather = Keyed(seed)
         self.seed = seed
-        self.answers: Mapping[str, str] = {} if answers is None else answers
         self._weather = weather
         self._transit = weather.stream("transit")
         self._label = weather.stream("label")
-        self._arrived, self._admitted = Counts(), Counts()
-        self._began: float | None = None
         self._offers: dict[str, Offer] = {}
         self._faults: list[ArmedFault] = []
-        self._windows: AccountWindows | None = None
-        self.change(upstream)
+        self._regimes: Regimes | None = None
+        self.change(self.upstream)
+
+    def reset(self, seed: int | None = None) -> None:
+        """Forget all that has happened; the run begins anew.
+
+        Args:
+            seed: of the weather from now on; None: the same again.
+        """
+        self.memory.clear()
+        self.admission = self.admission.emptied()
+        self._begin(self.seed if seed is None else seed)
 
     def change(self, upstream: Upstream) -> None:
         """Be another upstream from the next attempt on.
 
         What stays as it was keeps its memory: how often a request was tried, who called how often,
-        which models are warm, how many attempts a fault could have struck.
+        which models are warm, how many attempts a fault could have struck. What is spent of the
+        credits stays spent, and what is under way stays so.
         """
         weather, offers = self._weather, self._offers
         armed = {(fault.name, fault.fault): fault for fault in self._faults}
@@ -64,11 +91,8 @@ class Provider:
             profile, known = model.profile or upstream.profile, offers.get(name)
             same = known is not None and (known.model, known.profile) == (model, profile)
             self._offers[name] = known if known and same else Offer(model, profile, weather)
-        limit = upstream.throttle.requests_per_min
-        if limit is None:
-            self._windows = None
-        elif self._windows is None or self._windows.limit != limit:
-            self._windows = AccountWindows(limit)
+        self.admission.change(upstream)
+        self._regimes = None if upstream.regime is None else Regimes(upstream.regime, weather)
         self._faults = [
             armed.get((name, fault)) or ArmedFault(name, fault, weather.stream(f"fault:{name}"))
             for name, fault in upstream.faults.items()
@@ -78,7 +102,7 @@ class Provider:
 
     def transit_s(self, key: str) -> float:
         """Return how long an arriving attempt at this request travels before `admit` sees it."""
-        return TRANSIT_S * self._transit(key, self._arrived.next(key))
+        return TRANSIT_S * self._transit(key, self.memory.arrived.next(key))
 
     def admit(self, call: Call, now: float) -> Plan:
         """Decide everything that will happen to an attempt.
@@ -87,59 +111,105 @@ class Provider:
             call: the attempt.
             now: seconds since any fixed origin; must not fall between calls.
         """
-        if self._began is None:
-            self._began = now
-        refusal = self._refusal(call, now)
-        if refusal is not None:
-            return self._on_connection(refusal, call, -1)
-        draw = self._admitted.next(call.key)
+        began = self.memory.began(now)
+        if call.route != "chat":
+            return self._page(call, now - began)
+        ticket = self._refusal(call, now, began)
+        if isinstance(ticket, Plan):
+            return msgspec.structs.replace(ticket, setup_s=self._setup_s(call, -1))
+        draw = self.memory.admitted.next(call.key)
         offer = self._offers[call.model]
-        plan = good = self._answer(call, offer, draw, now)
-        for fault in self._faults:
-            plan = fault.apply(plan, call, draw, now - self._began)
+        good = self._answer(call, offer, draw, now)
+        if ticket:
+            good = msgspec.structs.replace(good, ticket=ticket)
+        plan = self._struck(good, call, now - began)
         if plan.cost_usd and plan.completion_tokens != good.completion_tokens:
             unsaid = good.completion_tokens - plan.completion_tokens
             cost_usd = max(plan.cost_usd - unsaid * offer.completion_usd, 0.0)
             plan = msgspec.structs.replace(plan, cost_usd=cost_usd)
         if plan.ending == "refused":
-            return self._on_connection(plan, call, draw)
+            return plan
         if offer.cache is not None:
             offer.cache.remember(call.prefix, now)
         return plan
 
-    def _refusal(self, call: Call, now: float) -> Plan | None:
+    def played(self, recording: str) -> int:
+        """Return how often a recorded request was played before this call, and count it."""
+        return self.memory.admitted.next(f"recording:{recording}")
+
+    def finish(self, plan: Plan, completion_tokens: int, billed_usd: float) -> None:
+        """End an attempt, whatever happened to it: exactly once, if its plan has a ticket.
+
+        Args:
+            plan: its plan.
+            completion_tokens: as billed.
+            billed_usd: dollars.
+        """
+        self.admission.finish(plan.ticket, used_tokens(plan, completion_tokens), billed_usd)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it needs memory of earlier attempts beyond how often each request was tried."""
+        warm = any(offer.cold or offer.cache for offer in self._offers.values())
+        counted = any(fault.fault.first_n is not None for fault in self._faults)
+        return warm or counted or not self.admission.is_open
+
+    def _page(self, call: Call, since_s: float) -> Plan:
+        """Plan an answer that no model gives: a 200 at once, for nothing, unless a fault strikes.
+
+        Its weather is its own: endpoints that are asked in between shift nobody's draws.
+        """
+        call = msgspec.structs.replace(call, key=f"{call.route}:{call.key}")
+        plan = Plan(finish_reason="", draw=self.memory.admitted.next(call.key))
+        plan = msgspec.structs.replace(plan, setup_s=self._setup_s(call, plan.draw))
+        return self._struck(plan, call, since_s)
+
+    def _struck(self, plan: Plan, call: Call, since_s: float) -> Plan:
+        if self._faults:
+            times = "good" if self._regimes is None else self._regimes.at(since_s)
+            for fault in self._faults:
+                plan = fault.apply(plan, call, since_s, times)
+        return plan
+
+    def _pace(self, now: float) -> float:
+        """Return what multiplies the times of an answer that begins now."""
+        since_s = now - self.memory.began(now)
+        drift, regime = self.upstream.drift, self.upstream.regime
+        pace = 1.0 if drift is None else slowness(drift, since_s)
+        if regime is not None and self._regimes and self._regimes.at(since_s) == "bad":
+            pace *= regime.slowdown
+        return pace
+
+    def _refusal(self, call: Call, now: float, began: float) -> Plan | int:
+        """Refuse an attempt, or return its ticket."""
         offer = self._offers.get(call.model)
+        if offer is None and call.recording:  # what a cassette has is on offer, without a price
+            offer = self._offers[call.model] = Offer(FREE, self.upstream.profile, self._weather)
         if offer is None:
-            return _refused(call, 400, "invalid_request", f"{call.model} is not a valid model ID")
+            return refusal(call, 400, "invalid_request", f"{call.model} is not a valid model ID")
         context = offer.model.context_length
         if call.prompt_tokens > context:
             message = (
                 f"This endpoint's maximum context length is {context} tokens. "
                 f"However, you requested about {call.prompt_tokens} tokens."
             )
-            return _refused(call, 400, "context_length_exceeded", message)
-        wait = None if self._windows is None else self._windows.admit(call.account, now)
-        if wait is None:
-            return None
-        return _refused(call, 429, "rate_limit_exceeded", "Rate limit exceeded", wait)
+            return refusal(call, 400, "context_length_exceeded", message)
+        return 0 if self.admission.is_open else self.admission.admit(call, offer, now, began)
 
-    def _on_connection(self, refused: Plan, call: Call, draw: int) -> Plan:
-        """Add the connection's set-up, which the first answer pays even if it is a refusal."""
-        if not call.new_connection:
-            return refused
-        at = refused.first_token_s + self._setup(call.key, draw)
-        return msgspec.structs.replace(refused, first_token_s=at, last_token_s=at)
+    def _setup_s(self, call: Call, draw: int) -> float:
+        """Set-up of the connection, which the first answer pays even if it is a refusal."""
+        return self._setup(call.key, draw) if call.new_connection else 0.0
 
     def _answer(self, call: Call, offer: Offer, draw: int, now: float) -> Plan:
         said = self._reply(call, offer)
         cached = offer.cached_tokens(call, now)
         fresh = call.prompt_tokens - cached
-        first = offer.first_token_s(call, draw, fresh, now)
-        if call.new_connection:
-            first += self._setup(call.key, draw)
+        pace = self._pace(now)
+        first = pace * offer.first_token_s(call, draw, fresh, now)
         return Plan(
+            setup_s=self._setup_s(call, draw),
             first_token_s=first,
-            last_token_s=first + max(said.tokens - 1, 0) * offer.itl(call.key, draw),
+            last_token_s=first + pace * max(said.tokens - 1, 0) * offer.itl(call.key, draw),
             reply=said.text,
             completion_tokens=said.tokens,
             finish_reason=said.finish_reason,
@@ -152,23 +222,12 @@ class Provider:
         )
 
     def _reply(self, call: Call, offer: Offer) -> Reply:
+        if self.text_of is not None and (given := self.text_of(call)) is not None:
+            return limited(given, call.max_tokens, self._count)
         # Keyed by the request alone: a retry says the same as the attempt that it repeats.
         wanted = None if offer.output is None else max(1, round(offer.output(call.key, 0)))
         if self.upstream.reply == "text":
-            return limited(words(wanted or TEXT_TOKENS), call.max_tokens, self._count)
+            return limited(words(wanted or TEXT_TOKENS), offer.cap(call), self._count)
         uniform = self._label(call.key, 0)
         text = reply(call.text, self.answers.get(call.key), offer.model.skill, uniform)
-        return limited(padded(text, wanted or 0), call.max_tokens, self._count)
-
-
-def _refused(
-    call: Call, status: int, error: str, message: str, retry_after_s: float | None = None
-) -> Plan:
-    return Plan(
-        status=status,
-        error=error,
-        message=message,
-        retry_after_s=retry_after_s,
-        ending="refused",
-        prompt_tokens=call.prompt_tokens,
-    )
+        return limited(padded(text, wanted or 0), offer.cap(call), self._count)

@@ -13,13 +13,12 @@ import msgspec
 from mock_llm import defects, framing, pages, wire
 from mock_llm.faults.marked import MARK
 from mock_llm.framing import Framing
-from mock_llm.pacing import Write, ticks
+from mock_llm.pacing import Write
 from mock_llm.plan import Call, Plan
-
-FOREVER_S = 6 * 3600.0
-"""Keep-alives for ever end after six hours, in silence: no run is to be endless by itself."""
+from mock_llm.playback import Script
 
 _KEEP_ALIVE_S = 0.4  # where a fault is made of keep-alives and the upstream sends none
+_BLANK = ("end", "headers")  # keep-alives and nothing else, to a proper end
 _DRIP_BYTES = 16
 _MARK = MARK.encode()
 
@@ -34,6 +33,7 @@ class Broken(msgspec.Struct, frozen=True):
         completion_usd: the part of the plan's cost that the completion has.
         keep_alive_s: interval of keep-alives; None: only where the fault is made of them.
         frame: how the connection wants it.
+        elastic: it may take longer than planned.
     """
 
     call: Call
@@ -42,6 +42,7 @@ class Broken(msgspec.Struct, frozen=True):
     completion_usd: float
     keep_alive_s: float | None
     frame: Framing
+    elastic: bool = False
 
     @property
     def is_page(self) -> bool:
@@ -53,21 +54,56 @@ class Broken(msgspec.Struct, frozen=True):
         """Events come, asked for or not."""
         return not self.is_page and (self.call.stream or "events" in self.plan.forms)
 
-    def writes(self) -> Iterator[Write]:
-        """Return everything that is sent, in order of time."""
+    def script(self) -> Script:
+        """Return everything that is sent."""
         plan = self.plan
         if plan.reach == "nothing":
-            return
-        if (whole := self._of_known_length()) is not None:
-            yield whole
-            return
-        opening, at_s, tokens = self.frame.opening(self._fields()), 0.0, 0
-        for part in _recoded(self._parts(), plan):
-            data = opening + (self.frame.piece(part.data) if part.data else b"")
-            opening, at_s, tokens = b"", part.at_s, part.tokens
-            yield Write(at_s, data, tokens)
-        if plan.ending in {"clean", "end"}:
-            yield Write(at_s, self.frame.end, tokens)
+            return Script()
+        if self.is_page or (not self.is_stream and "short_length" in plan.forms):
+            return Script((self._whole(),))
+        opens = self.is_stream or plan.reach == "headers"
+        if not (opens or self._is_slow or self._in_pieces):
+            return Script((self._whole(),))
+        idle_s = self._interval_s()
+        return Script(
+            self._writes(),
+            opening=self.frame.opening(self._fields()),
+            at_once=opens,
+            unopened=b"" if opens or self._in_pieces else self._whole().data,
+            keep_alive=b"" if idle_s is None else self.frame.piece(self._keep_alive()),
+            interval_s=idle_s or 0.0,
+            between=self.is_stream,
+            for_ever=plan.ending == "keep_alive",
+        )
+
+    @property
+    def _in_pieces(self) -> bool:
+        """It needs chunks, however quick it is."""
+        forms = {"trickle", "split_utf8"}.intersection(self.plan.forms)
+        return bool(forms) or self.plan.ending not in {"clean", "end"}
+
+    @property
+    def _is_slow(self) -> bool:
+        if self.keep_alive_s is None:
+            return False
+        return self.elastic or self.plan.last_token_s + self.plan.setup_s > self.keep_alive_s
+
+    def _interval_s(self) -> float | None:
+        plan = self.plan
+        of_keep_alives = plan.ending == "keep_alive" or (plan.ending, plan.reach) == _BLANK
+        return self.keep_alive_s or (_KEEP_ALIVE_S if of_keep_alives else None)
+
+    def _writes(self) -> Iterator[Write]:
+        """What is due, framed; what ends a body comes with its last part."""
+        due: Write | None = None
+        for part in _recoded(self._parts(), self.plan):
+            if due is not None:
+                yield due
+            data = self.frame.piece(part.data) if part.data else b""
+            due = Write(part.at_s, data, part.tokens)
+        if due is not None:
+            end = self.frame.end if self.plan.ending in {"clean", "end"} else b""
+            yield Write(due.at_s, due.data + end, due.tokens)
 
     def _fields(self) -> bytes:
         if self.is_page:
@@ -86,18 +122,10 @@ class Broken(msgspec.Struct, frozen=True):
             return pages.page(200, self.who.ray)
         return defects.body(self.who, self.call, self.plan, self._usd())
 
-    def _of_known_length(self) -> Write | None:
-        """A body that goes out at once, behind its length; None when it is in pieces."""
+    def _whole(self) -> Write:
+        """A body that goes out at once, behind its length."""
         plan = self.plan
-        if self.is_stream or plan.reach == "headers":
-            return None
-        slow = self.keep_alive_s is not None and plan.last_token_s > self.keep_alive_s
-        slow = slow and not self.is_page  # Cloudflare knows nothing of OpenRouter's keep-alives
         short = "short_length" in plan.forms
-        if not short:
-            pieces = {"trickle", "split_utf8"}.intersection(plan.forms)
-            if slow or pieces or plan.ending not in {"clean", "end"}:
-                return None
         body = _broken_text(self._body(), plan)
         size = _part(len(body), plan)
         whole = self.frame.whole(200, self._fields(), body if short else body[:size])
@@ -106,36 +134,17 @@ class Broken(msgspec.Struct, frozen=True):
 
     def _parts(self) -> Iterator[Write]:
         """The body in parts, without framing; an empty part only marks a time."""
-        plan, last_s = self.plan, 0.0
-        if plan.reach == "headers":
-            parts = self._waiting() if plan.ending == "end" else iter((Write(0.0, b""),))
-        else:
-            parts = self._events() if self.is_stream else self._pieces()
-        tokens = 0
-        for part in parts:
-            last_s, tokens = part.at_s, part.tokens
-            yield part
-        if plan.ending == "keep_alive":
-            for tick_s in ticks(self.keep_alive_s or _KEEP_ALIVE_S, FOREVER_S):
-                yield Write(last_s + tick_s, self._keep_alive(), tokens)
+        plan = self.plan
+        if plan.reach != "headers":
+            return self._events() if self.is_stream else self._pieces()
+        return iter((Write(plan.last_token_s, b""),) if plan.ending == "end" else ())
 
     def _keep_alive(self) -> bytes:
         return wire.PROCESSING if self.is_stream else wire.KEEP_ALIVE
 
-    def _waiting(self) -> Iterator[Write]:
-        """Keep-alives and nothing else, to the end."""
-        yield Write(0.0, b"")
-        for at_s in ticks(self.keep_alive_s or _KEEP_ALIVE_S, self.plan.last_token_s):
-            yield Write(at_s, self._keep_alive())
-        yield Write(self.plan.last_token_s, b"")
-
     def _events(self) -> Iterator[Write]:
         plan = self.plan
         text, tail = defects.stream(self.who, self.call, plan, self._usd())
-        if plan.first_token_s > 0:
-            yield Write(0.0, b"")
-        for at_s in ticks(self.keep_alive_s, plan.first_token_s):
-            yield Write(at_s, wire.PROCESSING)
         if plan.reach == "part":
             count = len(text) * plan.share if plan.chunks is None else plan.chunks
             yield from self._stuttered(text[: int(count)])
@@ -161,12 +170,8 @@ class Broken(msgspec.Struct, frozen=True):
         sent = body[: _part(len(body), plan)]
         tokens = plan.completion_tokens if len(sent) == len(body) else 0
         if "trickle" not in plan.forms:
-            for at_s in ticks(self.keep_alive_s, plan.last_token_s):
-                yield Write(at_s, wire.KEEP_ALIVE)
             yield Write(plan.last_token_s, sent, tokens)
             return
-        for at_s in ticks(self.keep_alive_s, plan.first_token_s):
-            yield Write(at_s, wire.KEEP_ALIVE)
         span_s = plan.last_token_s - plan.first_token_s
         for start in range(0, len(sent), _DRIP_BYTES):
             rest = len(body) - start

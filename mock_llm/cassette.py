@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from mock_llm.config import Upstream
 from mock_llm.errors import InputError
 
 VERSION = 1
@@ -19,6 +20,7 @@ ROOTS = ("/api/v1", "/v1", "")
 # Who asks, and how usage is told: they make no other request of it, and name people.
 VOLATILE = frozenset({"user", "session_id", "stream_options", "safety_identifier"})
 
+_TORN = "{}: its last line was cut off and is left out"
 Ended = Literal["complete", "eof", "reset", "client_left", "stopped", "unreachable"]
 
 
@@ -192,14 +194,27 @@ def read_cassette(path: Path) -> Cassette:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot read the cassette: {error.strerror}") from error
-    whole, _, torn = data.rpartition(b"\n")
+    whole, _, rest = data.rpartition(b"\n")
     lines = whole.split(b"\n")
     return Cassette(
         header=_header(path, lines[0]),
         exchanges=[_exchange(path, n, line) for n, line in enumerate(lines[1:], 2) if line],
-        size=len(data) - len(torn),
-        warning=f"{path}: its last line was cut off and is left out" if torn else "",
+        size=len(data) - len(rest),
+        warning=_TORN.format(path) if rest else "",
     )
+
+
+def torn(upstream: Upstream) -> list[str]:
+    """What a reader must know of the cassette that an upstream names: its last line is cut off."""
+    if upstream.cassette is None:
+        return []
+    try:
+        with Path(upstream.cassette.file).open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            whole = file.read() == b"\n"
+    except OSError:  # told by whoever reads all of it
+        return []
+    return [] if whole else [_TORN.format(upstream.cassette.file)]
 
 
 def _header(path: Path, line: bytes) -> Header:

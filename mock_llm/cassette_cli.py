@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import math
 import os
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +13,11 @@ from msgspec.structs import replace
 
 from mock_llm.budget import Budget
 from mock_llm.cassette import CassetteWriter, read_cassette
-from mock_llm.config import Playback, Upstream
+from mock_llm.config import Recordings, Upstream
 from mock_llm.errors import InputError
 from mock_llm.fit import fitted
 from mock_llm.record import Recorder, checked_upstream, tls
+from mock_llm.serve import listening, tell_stderr, when_told
 
 Options = argparse.Namespace
 
@@ -59,9 +59,9 @@ def replaying(upstream: Upstream, options: Options) -> Upstream:
     """The same upstream, with the cassette that `serve` was given, if it was."""
     if options.cassette is None:
         return upstream
-    playback = Playback(file=str(options.cassette), timing=options.timing, on_miss=options.on_miss)
-    if warning := read_cassette(options.cassette).warning:
-        _tell(warning)
+    playback = Recordings(
+        file=str(options.cassette), timing=options.timing, on_miss=options.on_miss
+    )
     return replace(upstream, cassette=playback)
 
 
@@ -84,7 +84,7 @@ def _dollars(text: str) -> float:
 def _fit(options: Options) -> None:
     cassette = read_cassette(options.file)
     if cassette.warning:
-        _tell(cassette.warning)
+        tell_stderr(cassette.warning)
     sys.stdout.write(fitted(cassette))
 
 
@@ -101,11 +101,11 @@ def _record(options: Options) -> None:
 
     writer = CassetteWriter(options.cassette, upstream)
     if writer.warning:
-        _tell(writer.warning)
+        tell_stderr(writer.warning)
     recorder = Recorder(upstream, writer, budget, trust=trust, key=key, on_broken=give_up)
     with asyncio.Runner() as runner:
         runner.run(_serve(recorder, options.host, options.port, stop))
-    _tell(f"passed on {budget.requests} requests, answers cost ${budget.usd:.6f}")
+    tell_stderr(f"passed on {budget.requests} requests, answers cost ${budget.usd:.6f}")
     if broken:
         raise broken[0]
 
@@ -120,22 +120,13 @@ def _key(variable: str | None) -> str | None:
 
 
 async def _serve(recorder: Recorder, host: str, port: int, stop: asyncio.Event) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    when_told(stop.set)
     try:
-        try:
+        with listening((host, port)):
             bound = await recorder.start(host, port)
-        except OSError as error:
-            why = f"{error.strerror}; choose another host or port"
-            raise InputError(f"cannot listen on {host}:{port}: {why}") from error
         shown = f"[{host}]" if ":" in host else host
         sys.stdout.write(f"mock_llm recording on http://{shown}:{bound}/api/v1\n")
         sys.stdout.flush()
         await stop.wait()
     finally:
         await recorder.close()
-
-
-def _tell(line: str) -> None:
-    sys.stderr.write(f"mock_llm: {line}\n")

@@ -63,6 +63,8 @@ def read_chat(body: bytes) -> Chat:
         raise BadRequest(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequest(f"the body is not JSON: {error}") from error
+    except RecursionError as error:
+        raise BadRequest("nested too deeply") from error
 
 
 def prefixes(messages: Iterable[tuple[str, str]], count: Counter) -> tuple[tuple[bytes, int], ...]:

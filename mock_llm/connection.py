@@ -17,26 +17,16 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 
+from mock_llm.receiving import HEADER_TIMEOUT_S, Receiver, Sent
+
+__all__ = ["MAX_BODY_BYTES", "Connection", "ConnectionServer", "Sent"]
+
 MAX_BODY_BYTES = 10 * 1024 * 1024
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
-class Sent(web.StreamResponse):
-    """A response that is already on the wire; it has no state of its own and can be shared."""
-
-    def __init__(self, *, close: bool) -> None:
-        super().__init__()
-        self._keep_alive = not close
-
-    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Do nothing: the head is sent."""
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        """Do nothing: the body is sent."""
-
-
-class Connection(web.RequestHandler):
+class Connection(Receiver):
     """One client's connection.
 
     Attributes:
@@ -54,6 +44,7 @@ class Connection(web.RequestHandler):
             keepalive_timeout=0,
             tcp_keepalive=False,
             access_log=cast("Any", None),
+            header_timeout_s=manager.header_timeout_s,
         )
         # Occupied, so that aiohttp never schedules an idle timer.
         self._keepalive_handle = asyncio.Handle(int, (), loop)
@@ -100,12 +91,16 @@ class Connection(web.RequestHandler):
 
     def reset(self) -> None:
         """End the connection with a TCP reset; one that is no TCP just closes."""
+        self.reset_on_close()
         if self.transport is not None:
-            sock = self.transport.get_extra_info("socket")
-            if sock is not None:
-                # Lingering for no time at all makes TCP send a reset.
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.transport.abort()
+
+    def reset_on_close(self) -> None:
+        """Let the connection's end, whenever it comes, be a TCP reset."""
+        sock = None if self.transport is None else self.transport.get_extra_info("socket")
+        if sock is not None:
+            # Lingering for no time at all makes TCP send a reset.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 class ConnectionServer(web.Server):
@@ -113,13 +108,21 @@ class ConnectionServer(web.Server):
 
     Attributes:
         tasks: one for every connection that is being served.
+        header_timeout_s: see `receiving.Receiver`.
     """
 
-    def __init__(self, handler: Handler, *, handler_cancellation: bool) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        handler_cancellation: bool,
+        header_timeout_s: float = HEADER_TIMEOUT_S,
+    ) -> None:
         super().__init__(
             handler, request_factory=self._request, handler_cancellation=handler_cancellation
         )
         self.tasks: set[asyncio.Task[None]] = set()
+        self.header_timeout_s = header_timeout_s
 
     def __call__(self) -> Connection:
         """Return the protocol of a new connection."""

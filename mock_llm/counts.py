@@ -1,6 +1,7 @@
 """How often a key has been seen, in bounded memory."""
 
 from collections import OrderedDict
+from typing import Protocol
 
 
 class Counts:
@@ -23,3 +24,51 @@ class Counts:
         if len(self._seen) > self.limit:
             self._seen.popitem(last=False)
         return count
+
+    def clear(self) -> None:
+        """Forget all keys."""
+        self._seen.clear()
+
+
+class Counting(Protocol):
+    """What counts as `Counts` does."""
+
+    def clear(self) -> None:
+        """See `Counts.clear`."""
+
+    def next(self, key: str) -> int:
+        """See `Counts.next`."""
+
+
+class Memory:
+    """What keyed weather needs of the past, whatever the upstream; see also `shared`.
+
+    Args:
+        began: when the run did; None: with its first attempt.
+
+    Attributes:
+        arrived: attempts by request key.
+        admitted: of these, those that were let in.
+    """
+
+    arrived: Counting
+    admitted: Counting
+
+    def __init__(self, began: float | None = None) -> None:
+        self.arrived, self.admitted = Counts(), Counts()
+        self._first = began
+
+    def clear(self) -> None:
+        """Forget all attempts, and when the run began."""
+        self.arrived.clear()
+        self.admitted.clear()
+        self._first = None
+
+    def began(self, now: float) -> float:
+        """Return when the run began: now, if this is its first attempt.
+
+        Windows of time, regimes, drift and fixed minutes count from it, so processes share it.
+        """
+        if self._first is None:
+            self._first = now
+        return self._first

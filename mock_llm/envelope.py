@@ -5,6 +5,7 @@ import math
 import msgspec
 
 from mock_llm import throttled
+from mock_llm.faults.errors import ERRORS
 from mock_llm.plan import Call, Plan
 from mock_llm.wire import encode, provider_name
 
@@ -56,6 +57,9 @@ def invalid(reason: str) -> Refusal:
 NO_CREDENTIALS = refusal(401, "authentication", "No auth credentials found")
 UNKNOWN_KEY = refusal(401, "authentication", "User not found.")
 NOT_FOUND = refusal(404, "not_found", "Not Found")
+STOPPING = refusal(503, *ERRORS[503])
+TOO_SLOW = refusal(408, "timeout", "Operation timed out. Please try again later.")
+INTERNAL = refusal(500, "server", "Internal Server Error")
 TOO_LARGE = refusal(413, "payload_too_large", "Request payload too large")
 
 

@@ -9,7 +9,7 @@ from mock_llm.wire import Identity
 JSON = b"Content-Type: application/json\r\n"
 TEXT = b"Content-Type: text/plain; charset=utf-8\r\n"
 EVENTS = b"Content-Type: text/event-stream\r\nCache-Control: no-cache\r\n"
-_USUAL = b"Server: cloudflare\r\nAccess-Control-Allow-Origin: *\r\n"
+USUAL = b"Server: cloudflare\r\nAccess-Control-Allow-Origin: *\r\n"
 _LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
@@ -36,16 +36,20 @@ class Framing(msgspec.Struct, frozen=True):
     chunked: bool = True
     close: bool = False
 
-    def head(self, status: int, fields: bytes) -> bytes:
+    def head(self, status: int, fields: bytes, usual: bytes = USUAL) -> bytes:
         """Status line and header fields; the blank line is not among them."""
         line = _LINES.get(status)
         if line is None:  # 520 to 529 are Cloudflare's and have no phrase
             line = b"HTTP/1.1 %d Unknown\r\n" % status
-        return line + fields + _USUAL + (b"Connection: close\r\n" if self.close else b"")
+        return line + fields + usual + (b"Connection: close\r\n" if self.close else b"")
 
-    def whole(self, status: int, fields: bytes, body: bytes) -> bytes:
+    def whole(self, status: int, fields: bytes, body: bytes, usual: bytes = USUAL) -> bytes:
         """A response whose length is known: head and body in one piece."""
-        return b"%bContent-Length: %d\r\n\r\n%b" % (self.head(status, fields), len(body), body)
+        return b"%bContent-Length: %d\r\n\r\n%b" % (
+            self.head(status, fields, usual),
+            len(body),
+            body,
+        )
 
     def opening(self, fields: bytes) -> bytes:
         """Head of a 200 whose body comes in pieces."""

@@ -9,6 +9,7 @@ from mock_llm.rng import Keyed
 from mock_llm.warmth import ColdStartState, PrefixCache
 
 Draw = Callable[[str, int], float]
+FREE = Model(prompt_usd_per_m=0.0, completion_usd_per_m=0.0, context_length=10**9)
 
 
 class Offer:
@@ -28,6 +29,15 @@ class Offer:
         self.prompt_usd = model.prompt_usd_per_m / 1e6
         self.cached_usd = self.prompt_usd * (1.0 if cache is None else cache.price_ratio)
         self.completion_usd = model.completion_usd_per_m / 1e6
+
+    def cap(self, call: Call) -> int:
+        """Return the most tokens that a completion can have."""
+        most = self.model.max_completion_tokens
+        return most if call.max_tokens is None else min(call.max_tokens, most)
+
+    def greatest_usd(self, call: Call) -> float:
+        """Return the most that an attempt can cost: all of its prompt fresh, and its whole cap."""
+        return call.prompt_tokens * self.prompt_usd + self.cap(call) * self.completion_usd
 
     def first_token_s(self, call: Call, draw: int, fresh_tokens: int, now: float) -> float:
         """Return the time to first token without connection set-up."""

@@ -1,8 +1,8 @@
-"""When what is sent: ticks of keep-alives, and a reply in pieces of about one token each."""
+"""When what is sent: a reply in pieces of about one token each."""
 
 import re
 from collections.abc import Iterator
-from itertools import count
+from functools import lru_cache
 
 import msgspec
 
@@ -16,7 +16,7 @@ class Write(msgspec.Struct, frozen=True, gc=False):
     """Bytes due together.
 
     Attributes:
-        at_s: when, from admission.
+        at_s: when: after so much of the plan's time.
         data: raw bytes for the connection, framing included.
         tokens: completion tokens delivered once these bytes are out.
     """
@@ -26,32 +26,33 @@ class Write(msgspec.Struct, frozen=True, gc=False):
     tokens: int = 0
 
 
+@lru_cache(maxsize=64)
+def _encoded(reply: str) -> tuple[bytes, ...]:
+    """A reply's pieces as JSON; many requests have the same reply."""
+    return tuple([wire.encode(piece) for piece in _PIECES.findall(reply)])
+
+
 def text_events(events: wire.Events, plan: Plan) -> Iterator[Write]:
     """The events of a stream that carry text, without framing, the reply cut in pieces.
 
     Tokens are evenly spaced. A piece leaves with its first token, so that the first text is there
     at `first_token_s` however pieces and tokens relate.
     """
-    pieces = _PIECES.findall(plan.reply)
-    tokens = plan.completion_tokens
+    pieces = _encoded(plan.reply)
+    tokens, first_s, span_s = (
+        plan.completion_tokens,
+        plan.first_token_s,
+        plan.last_token_s - plan.first_token_s,
+    )
+    last = tokens - 1
     for index, piece in enumerate(pieces):
         token = index * tokens // len(pieces)
-        yield Write(_token_s(plan, token), events.piece(piece), token + 1)
+        at_s = first_s + span_s * token / max(last, 1)
+        if token >= last > 0:
+            at_s = plan.last_token_s  # to the digit, so that the end goes out with the last token
+        yield Write(at_s, events.encoded(piece), token + 1)
 
 
-def _token_s(plan: Plan, index: int) -> float:
-    last = plan.completion_tokens - 1
-    if index >= last > 0:
-        return plan.last_token_s  # to the digit, so that the end goes out with the last token
-    span_s = plan.last_token_s - plan.first_token_s
-    return plan.first_token_s + span_s * index / max(last, 1)
-
-
-def ticks(interval_s: float | None, until_s: float) -> Iterator[float]:
-    """Multiples of the interval before `until_s`; multiplied, since sums would drift."""
-    if interval_s is None:
-        return
-    for number in count(1):
-        if (at_s := number * interval_s) >= until_s:
-            return
-        yield at_s
+def joined_events(events: wire.Events, plan: Plan) -> bytes:
+    """The same of a stream without any delays, in one."""
+    return b"".join([events.encoded(piece) for piece in _encoded(plan.reply)])

@@ -2,7 +2,8 @@
 
 Theory of operation. The edge (an aiohttp server, or a discrete-event twin) turns a request into a
 `Call`, waits the call's transit delay, asks `behaviour.Provider.admit` what will happen, and then
-only plays the `Plan` it was handed. All times of a plan are seconds from the moment of admission.
+only plays the `Plan` it was handed. The times of a plan are seconds of the provider's work, which
+begins when the connection is set up: clock seconds, unless the provider has a finite capacity.
 Nothing here holds bytes: rendering a plan to the wire is the edge's own business, so that a twin
 without sockets drives the very same objects.
 """
@@ -15,6 +16,7 @@ from mock_llm.tape import Tape
 
 Ending = Literal["clean", "refused", "hang", "stall", "keep_alive", "end", "eof", "reset"]
 Reach = Literal["nothing", "headers", "part", "done", "all"]
+Route = Literal["chat", "models", "key", "credits", "generation"]
 Form = Literal[
     # of errors
     "html",
@@ -60,6 +62,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         stream: server-sent events were asked for.
         new_connection: first request on its connection.
         recording: identity of the recorded request that it repeats; "" for none.
+        route: the endpoint; any but `chat` has no model, and its plan says nothing.
     """
 
     key: str
@@ -72,6 +75,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = False
     new_connection: bool = False
     recording: str = ""
+    route: Route = "chat"
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,7 +85,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         status: HTTP status; 200 unless refused.
         error: wire error class (`rate_limit_exceeded`, `provider_overloaded`, ...) or "".
         message: the error's human text, "" when there is none.
-        retry_after_s: the true wait until a retry can succeed, when the provider knows it.
+        retry_after_s: the true wait until a retry can succeed, when the provider tells it.
+        limit: what a 429 says the limit is, in the forms that say it; None: the free tier's.
         ending: `clean` plays to the end; `refused` answers with the error; `hang` sends nothing and
             never answers. The others play as far as `reach`: then `stall` is silent for ever,
             `keep_alive` sends keep-alives for ever, `end` ends as a good answer would though it is
@@ -92,7 +97,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         share: of the text that a `part` has.
         chunks: of a stream, events that a `part` has in place of a share.
         forms: variants of the shape, see `Form`; none is OpenRouter's usual shape.
-        first_token_s: first token (or the refusal) is ready, from admission.
+        setup_s: the connection's set-up: everything else begins so much after admission.
+        first_token_s: first token (or the refusal) is ready, after so much of the provider's work.
         last_token_s: last token is ready.
         reply: the text to send.
         completion_tokens: its length in tokens.
@@ -103,17 +109,20 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         draw: which draw of the request's weather this attempt used; -1 when it used none.
         injected: names of the faults that fired, in order.
         tape: a recorded answer that is played in place of a rendered one.
+        ticket: what the attempt holds of limits and credits until `Provider.finish`; 0: nothing.
     """
 
     status: int = 200
     error: str = ""
     message: str = ""
     retry_after_s: float | None = None
+    limit: int | None = None
     ending: Ending = "clean"
     reach: Reach = "all"
     share: float = 1.0
     chunks: int | None = None
     forms: tuple[Form, ...] = ()
+    setup_s: float = 0.0
     first_token_s: float = 0.0
     last_token_s: float = 0.0
     reply: str = ""
@@ -125,3 +134,4 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     draw: int = -1
     injected: tuple[str, ...] = ()
     tape: Tape | None = None
+    ticket: int = 0

@@ -1,18 +1,25 @@
 """Plays attempts: transit, admission, every byte of the plan at its moment, a row at the end."""
 
 import asyncio
+from typing import Literal
 
 from mock_llm import framing
-from mock_llm.behaviour import Provider
-from mock_llm.config import Upstream
+from mock_llm.capacity import occupies, overloaded
+from mock_llm.config import Capacity, Upstream
 from mock_llm.connection import Connection
-from mock_llm.envelope import Refusal
+from mock_llm.decider import Decider
+from mock_llm.envelope import STOPPING, Refusal
+from mock_llm.farewell import farewell
+from mock_llm.faults.base import unsaid
 from mock_llm.framing import Framing
 from mock_llm.ledger import End, Ledger, Row, billed
+from mock_llm.performance import SILENT, Performance, note_tokens
 from mock_llm.plan import Call, Ending, Plan
-from mock_llm.timeline import Write, timeline
+from mock_llm.replay import Replay
+from mock_llm.service import Seat, Service
+from mock_llm.timeline import Script, timeline
 
-_SILENT = frozenset({"hang", "stall", "keep_alive"})
+Streams = Literal["finish", "break"]
 _ENDED: dict[Ending, End] = {"clean": "complete", "refused": "refused"}
 
 
@@ -20,85 +27,177 @@ class Player:
     """Plays what a provider plans, and keeps the ledger.
 
     Args:
-        upstream: for prices and the keep-alive interval.
+        upstream: for prices, the keep-alive interval and the capacity.
         provider: decides.
         ledger: has every attempt that ended.
         epoch_s: unix time at loop time 0.
         transit: attempts take their keyed transit delay.
+
+    Attributes:
+        service: the provider's slots; None while it has no end of them.
+        gate: opens for the attempts that wait for their admission; None: nobody has to.
     """
 
     def __init__(
         self,
         upstream: Upstream,
-        provider: Provider,
+        provider: Decider,
         ledger: Ledger,
         epoch_s: float,
         *,
         transit: bool,
     ) -> None:
         self._provider = provider
+        self.gate: asyncio.Event | None = None
         self._ledger = ledger
         self._epoch_s = epoch_s
         self._transit = transit
+        self._under_way = 0
+        self._hurried = False
+        self._drained: asyncio.Future[None] | None = None
+        self._playing: dict[Performance, tuple[Call, Framing]] = {}
+        self.service: Service | None = None
         self.change(upstream)
 
     def change(self, upstream: Upstream) -> None:
-        """Take another upstream's prices and keep-alive interval from the next attempt on."""
+        """Take another upstream's prices, keep-alives and capacity from the next attempt on.
+
+        A change of capacity is felt by those who are served or wait: slots that come free of it are
+        theirs, and so is the new speed.
+        """
         self._keep_alive_s = upstream.keep_alive_s
         self._usd_per_token = {
             slug: model.completion_usd_per_m * 1e-6 for slug, model in upstream.models.items()
         }
+        self._billed_in_full = {
+            slug
+            for slug, model in upstream.models.items()
+            if (model.abort_billing or upstream.abort_billing) == "full"
+        }
+        capacity = upstream.capacity
+        if self.service is None:
+            self.service = None if capacity is None else Service(capacity)
+        elif capacity != self.service.station.capacity:
+            self.service.change(capacity or Capacity())
+            self.service = None if capacity is None else self.service
 
-    async def play(self, link: Connection, frame: Framing, row: Row, call: Call) -> None:
-        """Serve one attempt to its end.
+    async def play(
+        self,
+        link: Connection,
+        frame: Framing,
+        row: Row,
+        call: Call,
+        replay: Replay | None = None,
+    ) -> None:
+        """Serve one attempt to its end, with a recorded answer if the call has a recording.
 
         A cancelled handler ends the attempt there. Without cancellation the work goes on for a
         client that has left, as a provider's does, though nothing is sent any more.
         """
-        plan = Plan(status=0)
+        self._ledger.begin()
+        plan, seat = Plan(status=0), None
         loop = asyncio.get_running_loop()
+        self._under_way += 1
         try:
             if self._transit:
                 await asyncio.sleep(self._provider.transit_s(call.key))
+            while self.gate is not None:
+                await self.gate.wait()
             row.admitted_s = loop.time()
-            plan = self._provider.admit(call, row.admitted_s)
+            decided = self._provider.admit(call, row.admitted_s)
+            plan = decided if isinstance(decided, Plan) else await decided
+            if call.recording and replay is not None:
+                plan = replay.plan(plan, call, self._provider.played)
             _note_plan(row, plan)
-            ended = await self._deliver(link, frame, row, call, plan)
+            if plan.injected:
+                self._ledger.fire(row)
+            if self.service is not None and occupies(plan):
+                plan, seat = await self._seated(row, plan, self.service)
+            ended = await self._deliver(link, frame, row, call, plan, seat)
         except asyncio.CancelledError:
+            plan = plan if seat is None else _charged(row, plan, seat)
             self._end(link, row, plan, "client_left" if link.left_s is not None else "shutdown")
             raise
-        self._end(link, row, plan, ended)
+        finally:
+            if seat is not None:
+                seat.leave(loop.time())
+            self._under_way -= 1
+            if self._drained is not None and not self._under_way:
+                self.hurry()
+        self._end(link, row, plan if seat is None else _charged(row, plan, seat), ended)
 
     def refuse(self, link: Connection, frame: Framing, row: Row, refusal: Refusal) -> None:
         """End an attempt that never reached the provider."""
+        self._ledger.begin()
         row.status, row.error = refusal.status, refusal.error
         sent = link.send(frame.whole(refusal.status, framing.JSON + refusal.fields, refusal.body))
         row.headers_s = asyncio.get_running_loop().time() if sent else None
         self._end(link, row, Plan(status=refusal.status), "refused" if sent else "client_left")
 
+    async def drain(self, limit_s: float) -> None:
+        """Wait until nothing is under way, for so long at most, or until somebody is in a hurry."""
+        if self._under_way and limit_s > 0 and not self._hurried:
+            loop = asyncio.get_running_loop()
+            self._drained = loop.create_future()
+            timer = loop.call_later(limit_s, self.hurry)
+            try:
+                await self._drained
+            finally:
+                timer.cancel()
+
+    def hurry(self) -> None:
+        """Wait no longer for what is under way; this may be said before anybody waits."""
+        self._hurried = True
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+
+    def part(self, streams: Streams) -> None:
+        """Take leave of the clients that still wait, as a provider that stops does.
+
+        Args:
+            streams: `finish` ends a response with an error in OpenRouter's shape; `break` has it
+                reset as soon as its connection is closed.
+        """
+        for playing, (call, frame) in self._playing.items():
+            plan, row = playing.plan, playing.row
+            if streams == "break":
+                playing.link.reset_on_close()
+            elif plan.ending not in SILENT:
+                is_open = row.headers_s is not None
+                words = farewell(call, plan, self._created(row), frame, is_open=is_open)
+                if playing.link.send(words) and not is_open:
+                    row.status, row.error = STOPPING.status, STOPPING.error
+                    row.headers_s = asyncio.get_running_loop().time()
+
+    async def _seated(self, row: Row, plan: Plan, service: Service) -> tuple[Plan, Seat | None]:
+        """Knock at the provider, once the connection stands: a place, or the refusal."""
+        loop = asyncio.get_running_loop()
+        if plan.setup_s:
+            await asyncio.sleep(plan.setup_s)
+        seat = service.enter(loop.time())
+        if seat is None:
+            plan = overloaded(plan, service.station.capacity.overflow_status)
+            _note_plan(row, plan)
+        return plan, seat
+
     async def _deliver(
-        self, link: Connection, frame: Framing, row: Row, call: Call, plan: Plan
+        self, link: Connection, frame: Framing, row: Row, call: Call, plan: Plan, seat: Seat | None
     ) -> End:
         """Send everything in time, do to the connection what the plan says, return how it ended."""
-        loop = asyncio.get_running_loop()
-        admitted_s = loop.time() if row.admitted_s is None else row.admitted_s
-        writes = timeline(
+        script = timeline(
             call,
             plan,
-            int(self._epoch_s + admitted_s),
+            self._created(row),
             keep_alive_s=self._keep_alive_s,
             completion_usd=self._completion_usd(row, plan),
             frame=frame,
+            elastic=seat is not None,
         )
-        sent = link.left_s is None
-        for write in writes:
-            if (when := admitted_s + write.at_s) > loop.time():
-                await _until(loop, when)
-            if sent := link.send(write.data):
-                _note_write(row, write, loop.time())
-            elif plan.ending == "keep_alive":
-                break  # it would go on for hours
-        if plan.ending in _SILENT:
+        if script.is_bare and seat is None and plan.setup_s == plan.last_token_s == 0.0:
+            sent = _send_at_once(link, row, script)
+        else:
+            sent = await self._perform(Performance(link, row, plan, script, seat), call, frame)
+        if plan.ending in SILENT:
             await link.gone()
             return "client_left"
         if not sent:
@@ -109,6 +208,20 @@ class Player:
             link.reset()
         return _ENDED.get(plan.ending, "broken")
 
+    async def _perform(self, playing: Performance, call: Call, frame: Framing) -> bool:
+        """Send everything in time; return whether the client was there to the end."""
+        if not playing.begin():
+            self._playing[playing] = call, frame
+            try:
+                await playing.rest()
+            finally:
+                del self._playing[playing]
+        return playing.sent
+
+    def _created(self, row: Row) -> int:
+        """Unix second of an attempt's admission."""
+        return int(self._epoch_s + (row.admitted_s or 0.0))
+
     def _completion_usd(self, row: Row, plan: Plan) -> float:
         return plan.completion_tokens * self._usd_per_token.get(row.model, 0.0)
 
@@ -117,42 +230,41 @@ class Player:
         left_s = link.left_s if ended == "client_left" else None
         row.ended_s = asyncio.get_running_loop().time() if left_s is None else left_s
         row.completion_tokens, row.billed_usd = billed(
-            plan,
+            plan if plan.status == row.status else Plan(status=row.status),
             ended,
             stream=row.stream,
             delivered_tokens=row.completion_tokens,
             completion_usd=self._completion_usd(row, plan),
+            abort_billing="full" if row.model in self._billed_in_full else "sent",
         )
+        if plan.ticket:
+            self._provider.finish(plan, row.completion_tokens, row.billed_usd)
         self._ledger.add(row)
 
 
 def _note_plan(row: Row, plan: Plan) -> None:
     row.status, row.error = plan.status, plan.error
+    row.retry_after_s, row.ending = plan.retry_after_s, plan.ending
     row.injected, row.draw = plan.injected, plan.draw
+    row.setup_s = plan.setup_s
     row.planned_first_token_s, row.planned_last_token_s = plan.first_token_s, plan.last_token_s
     row.prompt_tokens, row.cached_tokens = plan.prompt_tokens, plan.cached_tokens
 
 
-def _note_write(row: Row, write: Write, now: float) -> None:
-    if row.headers_s is None:
-        row.headers_s = now
-    if write.tokens > row.completion_tokens:
-        if row.first_token_s is None:
-            row.first_token_s = now
-        row.last_token_s = now
-        row.completion_tokens = write.tokens
+def _send_at_once(link: Connection, row: Row, script: Script) -> bool:
+    """Send what needs no time at all; return whether the client was there."""
+    sent, now = link.left_s is None, asyncio.get_running_loop().time()
+    for write in script.writes:
+        if sent := link.send(write.data):
+            row.headers_s = now
+            note_tokens(row, write, now)
+    return sent
 
 
-async def _until(loop: asyncio.AbstractEventLoop, when: float) -> None:
-    """Wait for a moment of the loop's clock: absolute, so that no drift adds up."""
-    wake: asyncio.Future[None] = loop.create_future()
-    timer = loop.call_at(when, _wake, wake)
-    try:
-        await wake
-    finally:
-        timer.cancel()
-
-
-def _wake(waiting: "asyncio.Future[None]") -> None:
-    if not waiting.done():  # cancelled in this very iteration
-        waiting.set_result(None)
+def _charged(row: Row, plan: Plan, seat: Seat) -> Plan:
+    """Note the wait; an attempt that was never served has said nothing, and costs nothing."""
+    if seat.began_s is not None:
+        row.queued_s = seat.began_s - seat.entered_s
+        return plan
+    row.queued_s = asyncio.get_running_loop().time() - seat.entered_s
+    return unsaid(plan)

@@ -1,28 +1,28 @@
 """Answers from a cassette: the recording is looked up by the request's content.
 
 Recordings of equal requests are played in the order in which they were made; then the last one
-repeats. An attempt that the throttle or a fault refuses uses none.
+repeats. An attempt that the throttle or a fault refuses uses none. How often a request was played
+is not counted here, for several processes may serve one cassette.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 from msgspec.structs import replace
 
 from mock_llm import miss
-from mock_llm.behaviour import Provider
-from mock_llm.cassette import Ended, Exchange, below_root, decoded, identity, read_cassette
-from mock_llm.config import Model, Playback, Upstream
+from mock_llm.cassette import Ended, Exchange, below_root, identity, read_cassette
+from mock_llm.config import Recordings, Upstream
 from mock_llm.envelope import Refusal
-from mock_llm.plan import Call, Ending, Plan
+from mock_llm.plan import Call, Ending, Plan, Route
 from mock_llm.redact import stored
 from mock_llm.rng import request_key
 from mock_llm.said import Said, read_said
 from mock_llm.tape import Piece, Tape
-from mock_llm.tapes import Retime, Sampled, as_recorded, at_once, first_s, is_good, tape_of
+from mock_llm.tapes import Sampled, at_once, first_s, is_good, tape_of
 
 CHAT = "/chat/completions"
 _DONE = b"data: [DONE]\n\n"
@@ -63,34 +63,36 @@ class Replay:
         settings: of the scenario.
         seed: of sampled times.
 
-    Attributes:
-        models: that any recorded request names.
-
     Raises:
         InputError: the cassette cannot be read.
     """
 
-    def __init__(self, settings: Playback, seed: int) -> None:
-        cassette = read_cassette(Path(settings.file))
+    def __init__(self, settings: Recordings, seed: int) -> None:
         self._settings = settings
+        self._exchanges = read_cassette(Path(settings.file)).exchanges
         self._takes: defaultdict[str, list[Take]] = defaultdict(list)
-        for exchange in cassette.exchanges:
+        for exchange in self._exchanges:
             self._takes[identity(exchange.request)].append(_take(exchange))
-        requests = [exchange.request for exchange in cassette.exchanges]
-        self.models = {one.model for one in requests if one.model}
-        self._places = {(one.method, one.path) for one in requests}
-        self._played: Counter[str] = Counter()
-        self._retime = _retime(settings, cassette.exchanges, seed)
+        self._places = {(one.request.method, one.request.path) for one in self._exchanges}
+        self.begin(seed)
+
+    def begin(self, seed: int) -> None:
+        """Draw with another seed from now on."""
+        sampled = self._settings.timing == "sampled"
+        self._sampled = Sampled(self._exchanges, seed) if sampled else None
 
     def has(self, method: str, path: str) -> bool:
-        """Whether anything was recorded there; the path begins with the API's root."""
-        return (method, below_root(path)) in self._places
+        """Whether anything with a body was recorded there; the path begins with the API's root."""
+        return method != "HEAD" and (method, below_root(path)) in self._places
 
-    def call(self, asked: Asked, account: str, *, new_connection: bool) -> Call | Refusal | None:
+    def call(
+        self, asked: Asked, *, key: str, account: str, new_connection: bool
+    ) -> Call | Refusal | None:
         """Return the call that a request makes; a refusal or None when it is not recorded.
 
         Args:
             asked: the request.
+            key: its `X-Request-Key`, "" when it has none.
             account: its API key.
             new_connection: first request on its connection.
         """
@@ -102,72 +104,53 @@ class Replay:
                 return None
             known = [takes[0].exchange.request for takes in self._takes.values()]
             return miss.refusal(request, known)
-        body = decoded(asked.body)
+        body = request.body if isinstance(request.body, dict) else {}
         text = miss.last_user_message(body)
-        keys = (value for field, value in asked.headers if field.lower() == "x-request-key")
+        cap = body.get("max_completion_tokens") or body.get("max_tokens")
         return Call(
-            key=next(keys, "") or request_key(text),
+            key=key or request_key(text),
             model=request.model,
             account=account,
             prompt_tokens=max(take.said.prompt_tokens for take in takes),
             text=text,
-            stream=isinstance(body, dict) and body.get("stream") is True,
+            max_tokens=cap if isinstance(cap, int) else None,
+            stream=body.get("stream") is True,
             new_connection=new_connection,
+            route=_route(asked),
             recording=name,
         )
 
-    def played(self, plan: Plan, call: Call) -> Plan:
+    def plan(self, plan: Plan, call: Call, played: Callable[[str], int]) -> Plan:
         """Return a plan with the recording in its place, as far as faults have left room for it.
 
         Args:
             plan: what the mock would do.
             call: whose `recording` is looked up.
+            played: counts how often a recorded request was played before.
         """
         if plan.ending in {"refused", "hang"}:
             return plan
-        exchange, said, tape = self._next(call.recording)
+        takes = self._takes[call.recording]
+        number = played(f"{self._settings.file}:{call.recording}")
+        exchange, said, tape = takes[min(number, len(takes) - 1)]
         good = is_good(exchange) and not said.failed
         if plan.injected and good and (plan.forms or plan.ending not in _CUTS):
             # In a shape of its own the mock says what was recorded.
             return replace(plan, reply=said.text) if plan.reply and said.text else plan
-        timed = self._retime(tape, exchange, call.key, plan.draw)
-        taped = _taped(timed, exchange, said, plan)
+        if self._settings.timing == "none":
+            tape = at_once(tape)
+        elif self._sampled is not None:
+            tape = self._sampled(tape, exchange, call.key, plan.draw)
+        taped = _taped(tape, exchange, said, plan)
         return _cut(taped, plan, call.stream) if plan.injected and good else taped
 
-    def _next(self, name: str) -> Take:
-        takes, place = self._takes[name], self._played[name]
-        self._played[name] += 1
-        return takes[min(place, len(takes) - 1)]
 
-
-class ReplayProvider(Provider):
-    """A provider whose answers are recorded; throttle, faults and all else are as they were."""
-
-    def __init__(
-        self, upstream: Upstream, replay: Replay, *, seed: int, answers: Mapping[str, str]
-    ) -> None:
-        self._replay = replay
-        super().__init__(upstream, seed=seed, answers=answers)
-
-    def change(self, upstream: Upstream) -> None:
-        """Be another upstream from the next attempt on, with the cassette's models on offer."""
-        free = Model(prompt_usd_per_m=0.0, completion_usd_per_m=0.0, context_length=10**9)
-        models = dict.fromkeys(sorted(self._replay.models), free) | upstream.models
-        super().change(replace(upstream, models=models))
-
-    def admit(self, call: Call, now: float) -> Plan:
-        """Decide everything that will happen to an attempt; see `Provider.admit`."""
-        if not call.recording:
-            return super().admit(call, now)
-        if not call.model:  # no model is asked, such as for the list of them
-            return self._replay.played(Plan(), call)
-        return self._replay.played(super().admit(call, now), call)
-
-
-def _retime(settings: Playback, exchanges: list[Exchange], seed: int) -> Retime:
-    if settings.timing == "sampled":
-        return Sampled(exchanges, seed)
-    return at_once if settings.timing == "none" else as_recorded
+def _route(asked: Asked) -> Route:
+    """The endpoint; what else is read, and asks no model, is like their list."""
+    if asked.method == "POST":
+        return "chat"
+    name = asked.path[1:]
+    return next((route for route in get_args(Route) if route == name), "models")
 
 
 def _take(exchange: Exchange) -> Take:
@@ -182,6 +165,8 @@ def _taped(tape: Tape, exchange: Exchange, said: Said, plan: Plan) -> Plan:
         ending = "refused"
     answered = exchange.status == 200
     began = first_s(tape) if answered else tape.headers_s
+    if not exchange.status:
+        began = tape.end_s  # somebody worked on it for as long as that
     return Plan(
         status=exchange.status or 200,
         error="" if answered or not exchange.status else "recorded",
@@ -195,6 +180,7 @@ def _taped(tape: Tape, exchange: Exchange, said: Said, plan: Plan) -> Plan:
         cached_tokens=said.cached_tokens,
         cost_usd=said.cost_usd or 0.0,
         draw=plan.draw,
+        ticket=plan.ticket,
         tape=tape,
     )
 
@@ -235,15 +221,6 @@ def replay_of(upstream: Upstream, seed: int) -> Replay | None:
         InputError: it cannot be read.
     """
     return None if upstream.cassette is None else Replay(upstream.cassette, seed)
-
-
-def provider_of(
-    upstream: Upstream, replay: Replay | None, *, seed: int, answers: Mapping[str, str]
-) -> Provider:
-    """Return who decides: a provider of weather alone, or one that plays recordings too."""
-    if replay is None:
-        return Provider(upstream, seed=seed, answers=answers)
-    return ReplayProvider(upstream, replay, seed=seed, answers=answers)
 
 
 def asked(method: str, raw_path: str, headers: Any, body: bytes) -> Asked:

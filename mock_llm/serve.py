@@ -1,16 +1,27 @@
 """Runs the mock as a process of its own: one line when it is ready, a clean end on a signal."""
 
 import asyncio
+import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
-from mock_llm.config import Profile, Upstream
+from mock_llm.cassette import torn
+from mock_llm.config import Upstream
+from mock_llm.control.access import Access
+from mock_llm.control.watch import Tell, attended, summary
 from mock_llm.errors import InputError
-from mock_llm.server import MockServer
+from mock_llm.network import absent
+from mock_llm.player import Streams
+from mock_llm.settings import Settings, instant, loop_factory
+
+__all__ = ["instant", "listening", "read_answers", "serve", "tell_stderr", "when_told"]
+
+MOST_WORKERS = 64
 
 
 class Answer(msgspec.Struct):
@@ -29,10 +40,21 @@ def serve(
     ledger_file: Path | None = None,
     answers: Mapping[str, str] | None = None,
     zero_delay: bool = False,
-) -> None:
+    workers: int = 1,
+    until_eof: int | None = None,
+    drain_s: float = 0.0,
+    at_stop: Streams = "finish",
+    tls: tuple[Path, Path] | None = None,
+    access: Access | None = None,
+    quiet: bool = False,
+) -> int:
     """Serve until SIGTERM or SIGINT, then return; all rows are in the ledger's file by then.
 
-    Prints `mock_llm listening on http://HOST:PORT/api/v1` once requests can come.
+    A second signal ends at once what may still go on after the first.
+
+    Prints `mock_llm listening on http://HOST:PORT/api/v1` (or https) once requests can come, then
+    how to control it and a line for each fault that cannot be injected here. Warnings and a summary
+    go to stderr.
 
     Args:
         upstream: the provider to imitate.
@@ -42,68 +64,146 @@ def serve(
         ledger_file: every row is appended to it as it ends (JSONL).
         answers: the right label of a request, by request key.
         zero_delay: answers are ready at once; see `instant`.
+        drain_s: how long what is under way may go on after the signal; see `MockServer.close`.
+        at_stop: how the rest ends.
+        workers: processes that serve as one; see `hub`.
+        until_eof: a descriptor whose end of file stops the mock as a signal does.
+        tls: certificate and key (PEM): HTTPS in place of HTTP.
+        access: who may control it; None: nobody, and the pages of control are not there.
+        quiet: no warnings and no summary.
+
+    Returns:
+        The exit code: 0, or 1 when a worker died again and again.
 
     Raises:
-        InputError: the address cannot be had, or the ledger's file cannot be written.
+        InputError: the files of TLS are no good, the address cannot be had, or the ledger's file
+            cannot be written.
     """
-    server = MockServer(
-        instant(upstream) if zero_delay else upstream,
+    settings = Settings(
+        upstream=instant(upstream) if zero_delay else upstream,
         seed=seed,
-        answers=answers,
-        ledger_file=ledger_file,
+        ledger_file=None if ledger_file is None else str(ledger_file),
+        answers=dict(answers or {}),
         transit=not zero_delay,
+        drain_s=drain_s,
+        at_stop=at_stop,
+        tls=None if tls is None else (str(tls[0]), str(tls[1])),
+        token=None if access is None else access.token,
+        anywhere=access is not None and access.anywhere,
     )
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(server, host, port))
+    settings.context()  # a mistake in its files is told before anything else happens
+    address = (host, port)
+    several = workers > 1
+    tell = _nobody if quiet else tell_stderr
+    for line in torn(settings.upstream):
+        tell(line)
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        main = (
+            _together(settings, address, until_eof, workers, access, tell)
+            if several
+            else _alone(settings, address, until_eof, access, tell)
+        )
+        return 0 if runner.run(main) else 1
 
 
-async def _serve(server: MockServer, host: str, port: int) -> None:
+async def _alone(
+    settings: Settings,
+    address: tuple[str, int],
+    until_eof: int | None,
+    access: Access | None,
+    tell: Tell,
+) -> bool:
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    try:
-        bound = await _listen(server, host, port)
-        shown = f"[{host}]" if ":" in host else host
-        sys.stdout.write(f"mock_llm listening on http://{shown}:{bound}/api/v1\n")
-        sys.stdout.flush()
-        await stop.wait()
-    finally:
-        await server.close()
+    server = settings.server()
+
+    def on_stop() -> None:
+        if stop.is_set():
+            server.hurry()
+        stop.set()
+
+    when_told(on_stop, until_eof)
+    async with attended(server, access, tell):
+        try:
+            with listening(address):
+                port = await server.start(*address, ssl=settings.context())
+            _announce(settings, address[0], port, access)
+            await stop.wait()
+        finally:
+            await server.close(settings.drain_s, settings.at_stop)
+    gauges = server.ledger.gauges
+    for line in summary(gauges.total(), gauges.warnings):
+        tell(line)
+    return True
 
 
-async def _listen(server: MockServer, host: str, port: int) -> int:
+def _nobody(_: str) -> None:
+    """Tell nobody."""
+
+
+def tell_stderr(line: str) -> None:
+    """Have whoever watches read a line."""
+    sys.stderr.write(f"mock_llm: {line}\n")
+    sys.stderr.flush()
+
+
+async def _together(
+    settings: Settings,
+    address: tuple[str, int],
+    until_eof: int | None,
+    workers: int,
+    access: Access | None,
+    tell: Tell,
+) -> bool:
+    from mock_llm.listeners import listeners
+
+    with listening(address):
+        sockets = listeners(*address, workers)
+    from mock_llm.hub import Hub  # after the system has turned out to have what it needs
+
+    port = sockets[0][0].getsockname()[1]
+    hub = Hub(settings, sockets, tell, lambda: _announce(settings, address[0], port, access))
+    when_told(hub.stop, until_eof)
+    return await hub.run()
+
+
+@contextmanager
+def listening(address: tuple[str, int]) -> Iterator[None]:
+    """Make a user's error of an address that cannot be had."""
     try:
-        return await server.start(host, port)
+        yield
     except OSError as error:
+        host, port = address
         why = f"{error}; choose another host or port"
         raise InputError(f"cannot listen on {host}:{port}: {why}") from error
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+def _announce(settings: Settings, host: str, port: int, access: Access | None) -> None:
+    shown = f"[{host}]" if ":" in host else host
+    url = f"{'https' if settings.tls else 'http'}://{shown}:{port}/api/v1"
+    more = access.lines(url) if access else []
+    sys.stdout.write("\n".join([f"mock_llm listening on {url}", *more, ""]))
+    sys.stdout.writelines(f"mock_llm: {line}\n" for line in absent(settings.upstream))
+    sys.stdout.flush()
+
+
+def when_told(stop: Callable[[], None], until_eof: int | None = None) -> None:
+    """Call `stop` on a signal, and when a descriptor has nothing more to say."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    if until_eof is None:
+        return
+    file = until_eof
+
+    def look() -> None:
+        if not os.read(file, 4096):
+            loop.remove_reader(file)
+            stop()
+
     try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
-
-
-def instant(upstream: Upstream) -> Upstream:
-    """The same upstream with every answer ready at once: only the server's own time is left."""
-    models = {
-        slug: msgspec.structs.replace(model, profile=model.profile and _instant(model.profile))
-        for slug, model in upstream.models.items()
-    }
-    return msgspec.structs.replace(
-        upstream, profile=_instant(upstream.profile), models=models, connection_setup=0.0
-    )
-
-
-def _instant(profile: Profile) -> Profile:
-    return msgspec.structs.replace(
-        profile, ttft=0.0, itl=0.0, prefill_s_per_1k=0.0, cold_start=None
-    )
+        loop.add_reader(file, look)
+    except OSError as error:
+        raise InputError(f"cannot wait for the end of input: {error}; give it a pipe") from error
 
 
 def read_answers(path: Path) -> dict[str, str]:

@@ -4,23 +4,31 @@ All time is the running loop's, so the same server runs on a wall clock and on a
 """
 
 import asyncio
+import socket
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from aiohttp import hdrs, web
-from multidict import CIMultiDictProxy, istr
+from multidict import istr
 
 from mock_llm import envelope, framing, wire
+from mock_llm.behaviour import Provider
 from mock_llm.chat import Reader, read_chat
 from mock_llm.config import Upstream
-from mock_llm.connection import Connection, ConnectionServer, Sent
+from mock_llm.connection import MAX_BODY_BYTES, Connection, ConnectionServer, Sent
+from mock_llm.decider import Decider
+from mock_llm.door import Stalled, TlsListener, listening
 from mock_llm.envelope import BadRequest, Refusal
 from mock_llm.framing import Framing
 from mock_llm.ledger import Ledger, Row
+from mock_llm.masking import masked
+from mock_llm.network import Network
 from mock_llm.plan import Call
-from mock_llm.player import Player
-from mock_llm.replay import asked, provider_of, replay_of
+from mock_llm.player import Player, Streams
+from mock_llm.receiving import HEADER_TIMEOUT_S
+from mock_llm.replay import asked, replay_of
 
 EPOCH_S = 1_793_491_200.0  # 2026-11-01 00:00 UTC
 BACKLOG = 4096  # aiohttp's 128 drops connections in a burst
@@ -32,15 +40,21 @@ _METHODS = {
 }
 _KEEP, _CLOSE = Sent(close=False), Sent(close=True)
 _OPEN, _LAST, _HTTP_1_0 = Framing(), Framing(close=True), Framing(chunked=False, close=True)
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _REQUEST_KEY, _ATTEMPT = istr("X-Request-Key"), istr("X-Attempt")
+LONGEST_NAME = 256  # of a model, in a row: a client must not fill the memory with what it makes up
 
 
 class Page(NamedTuple):
-    """An answer that no plan decides about: status, header fields beyond the usual ones, body."""
+    """An answer that no plan decides about: status, header fields beyond the usual ones, body.
+
+    One that is `private` has no usual fields: they would let any web page read it.
+    """
 
     status: int
     fields: bytes
     body: bytes
+    private: bool = False
 
 
 Endpoint = Callable[[web.BaseRequest, bytes], Awaitable[Page]]
@@ -55,11 +69,17 @@ class MockServer:
         answers: the right label of a request, by request key.
         epoch_s: unix time at loop time 0, for `created`.
         ledger_file: every row is appended to it as it ends (JSONL).
+        ledger_limit: rows kept in memory; None for all of them.
         transit: attempts take their keyed transit delay (up to 1 ms), which keeps two from arriving
             at one instant; off for raw speed.
+        provider: decides about attempts, in place of a `Provider` of the server's own.
+        header_timeout_s: limit on receiving one request, head and body; the 408 of a slow client.
 
     Attributes:
         ledger: what was injected and what was delivered.
+        network: what befalls its connections before they are made.
+        on_request: is shown the row of every attempt that has just been read, and its body.
+        began_s: loop time at which it could first be asked; None before.
 
     Raises:
         InputError: the ledger's file cannot be written, the upstream's cassette cannot be read, or
@@ -74,18 +94,27 @@ class MockServer:
         answers: Mapping[str, str] | None = None,
         epoch_s: float = EPOCH_S,
         ledger_file: Path | None = None,
+        ledger_limit: int | None = 10_000,
         transit: bool = True,
+        provider: Decider | None = None,
+        header_timeout_s: float = HEADER_TIMEOUT_S,
     ) -> None:
-        self._replay = replay_of(upstream, seed)
-        self._provider = provider_of(upstream, self._replay, seed=seed, answers=answers or {})
-        self.ledger = Ledger(ledger_file)
+        self._provider = provider or Provider(upstream, seed=seed, answers=answers or {})
+        self._replay = replay_of(upstream, self._provider.seed)
+        self.ledger = Ledger(ledger_file, limit=ledger_limit)
         self._player = Player(upstream, self._provider, self.ledger, epoch_s, transit=transit)
+        self.network = Network(upstream, seed)
+        self._stalled: set[Stalled] = set()
+        self._tls: list[TlsListener] = []
         self._epoch_s = epoch_s
-        self._cancel = upstream.handler_cancellation
+        self._header_timeout_s = header_timeout_s
         self._endpoints: dict[str, Endpoint] = {}
+        self.on_request: Callable[[Row, bytes], object] | None = None
         self._read_settings(upstream)
+        self.began_s: float | None = None
         self._web: ConnectionServer | None = None
-        self._listener: asyncio.Server | None = None
+        self._listeners: list[asyncio.Server] = []
+        self._stopping = False
 
     @property
     def upstream(self) -> Upstream:
@@ -96,15 +125,69 @@ class MockServer:
         """Imitate another provider from the next request on; see `behaviour.Provider.change`.
 
         Attempts under way end as they were planned.
+
+        Raises:
+            InputError: its cassette cannot be read; then nothing is changed.
         """
+        if upstream.cassette != self.upstream.cassette:
+            self._replay = replay_of(upstream, self.seed)
         self._provider.change(upstream)
         self._player.change(upstream)
+        self.network.change(upstream)
         self._read_settings(upstream)
+        if self._web is not None:
+            self._web.handler_cancellation = upstream.handler_cancellation
+
+    @property
+    def seed(self) -> int:
+        """Of its weather."""
+        return self._provider.seed
+
+    def reset(self, seed: int | None = None) -> None:
+        """Forget all that has happened: a new provider of the same kind, and an empty ledger.
+
+        Attempts under way end as they were planned.
+
+        Args:
+            seed: of the weather from now on; None: the same again.
+        """
+        self._provider.reset(seed)
+        if self._replay is not None:
+            self._replay.begin(self.seed)
+        self.ledger.reset()
+
+    @property
+    def paused(self) -> bool:
+        """Whether attempts wait before the provider decides about them."""
+        return self._player.gate is not None
+
+    def pause(self) -> None:
+        """Let attempts that arrive wait; those under way go on."""
+        if self._player.gate is None:
+            self._player.gate = asyncio.Event()
+
+    def resume(self) -> None:
+        """Let those go on that wait."""
+        if self._player.gate is not None:
+            self._player.gate.set()
+            self._player.gate = None
 
     def _read_settings(self, upstream: Upstream) -> None:
         self._reader = Reader(upstream)
         self._keys = frozenset(upstream.keys)
         self._models = wire.models(upstream.models, int(self._epoch_s))
+
+    @property
+    def open_connections(self) -> int:
+        """How many connections clients hold at the moment."""
+        links = () if self._web is None else self._web.connections
+        return sum(isinstance(link, Connection) and link.left_s is None for link in links)
+
+    def say(self, text_of: Callable[[Call], str | None] | None) -> None:
+        """Answer with given texts; where there is none for a call, as the upstream would."""
+        if not isinstance(self._provider, Provider):
+            raise TypeError("only a mock in one process can be told what to say")
+        self._provider.text_of = text_of
 
     def mount(self, path: str, endpoint: Endpoint) -> None:
         """Serve something of one's own at a path and at everything below it.
@@ -115,37 +198,96 @@ class MockServer:
         """
         self._endpoints[path] = endpoint
 
-    def protocol_factory(self) -> Connection:
+    def protocol_factory(self) -> asyncio.Protocol:
         """Return the protocol of a new connection; call it in the loop that will serve it."""
+        return self._stall() or self._connection()
+
+    def _stall(self) -> Stalled | None:
+        """The protocol of a new connection that is struck before anything is said on it."""
+        stalls = self.network.stalls
+        if not stalls or (fault := stalls.strikes(asyncio.get_running_loop().time())) is None:
+            return None
+        return Stalled(self.ledger, fault, self._stalled)
+
+    def _connection(self) -> Connection:
         if self._web is None:
-            self._web = ConnectionServer(self._handle, handler_cancellation=self._cancel)
+            self.began_s = asyncio.get_running_loop().time()
+            self._web = ConnectionServer(
+                self._handle,
+                handler_cancellation=self._provider.upstream.handler_cancellation,
+                header_timeout_s=self._header_timeout_s,
+            )
         return self._web()
 
-    async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
+    async def start(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        sock: socket.socket | None = None,
+        ssl: ssl.SSLContext | None = None,
+    ) -> int:
         """Listen, and return the port.
+
+        Args:
+            host: name or address.
+            port: 0 for any free one.
+            sock: listens already; host and port are then not looked at.
+            ssl: speak HTTPS; see `door.server_context`.
 
         Raises:
             OSError: the address cannot be had.
         """
-        loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(
-            self.protocol_factory, host, port, backlog=BACKLOG
-        )
-        return int(self._listener.sockets[0].getsockname()[1])
+        self.began_s = asyncio.get_running_loop().time()
+        if ssl is not None:
+            tls = TlsListener(ssl, self._stall, self._connection, self._header_timeout_s)
+            self._tls.append(tls)
+            return tls.listen(listening(host, port, BACKLOG) if sock is None else sock)
+        create, factory = asyncio.get_running_loop().create_server, self.protocol_factory
+        if sock is None:
+            listener = await create(factory, host, port, backlog=BACKLOG)
+        else:
+            listener = await create(factory, sock=sock, backlog=BACKLOG)
+        self._listeners.append(listener)
+        return int(listener.sockets[0].getsockname()[1])
 
-    async def close(self) -> None:
-        """Stop at once: what is under way ends as `shutdown`; no row is lost, no task is left."""
-        if self._listener is not None:
-            self._listener.close()
+    async def close(self, drain_s: float = 0.0, streams: Streams = "finish") -> None:
+        """Stop: no row is lost, no task is left.
+
+        New connections are refused at once, new requests on those that are open get a 503 and the
+        connection's end. What is under way may go on for a while; what is left then ends as
+        `shutdown`, and its connection is closed.
+
+        Args:
+            drain_s: how long what is under way may go on.
+            streams: how the rest ends: `finish` with an error in OpenRouter's shape, `break` with a
+                reset.
+        """
+        self._stopping = True
+        for listener in self._listeners:
+            listener.close()
+        for tls in self._tls:
+            await tls.close()
+        await self._player.drain(drain_s)
+        self._player.part(streams)
+        for stalled in list(self._stalled):
+            stalled.abort()
         if self._web is not None:
             await self._web.abort()
         self.ledger.close()
+
+    def hurry(self) -> None:
+        """Cut short the waiting of a `close` that is under way."""
+        self._player.hurry()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         link = request.protocol
         assert isinstance(link, Connection)  # noqa: S101 - no other kind is made here
         fresh, link.fresh = link.fresh, False
-        frame = _OPEN if request.keep_alive else _LAST
+        if link.writing_paused:
+            # Or a client that sends requests and never reads would fill the memory with answers.
+            await link.drained()
+        frame = _OPEN if request.keep_alive and not self._stopping else _LAST
         if request.version < (1, 1):
             frame = _HTTP_1_0
         path = request.raw_path.partition("?")[0]
@@ -153,6 +295,8 @@ class MockServer:
         if self._replay is not None and self._replay.has(request.method, path):
             await self._chat(request, link, frame, fresh=fresh)
         elif method is None and (own := self._endpoints.get("/" + path[1:].partition("/")[0])):
+            if request.method == hdrs.METH_HEAD:
+                frame = _LAST  # as below
             await self._serve_own(request, link, frame, own)
         elif request.method != method:
             if request.method == hdrs.METH_HEAD:
@@ -168,10 +312,11 @@ class MockServer:
         self, request: web.BaseRequest, link: Connection, frame: Framing, own: Endpoint
     ) -> None:
         try:
-            page = await own(request, await request.read())
+            page = await own(request, await _body(request, link))
         except web.HTTPRequestEntityTooLarge:
             page = Page(413, framing.JSON, envelope.TOO_LARGE.body)
-        link.send(frame.whole(page.status, page.fields, page.body))
+        usual = b"" if page.private else framing.USUAL
+        link.send(frame.whole(page.status, page.fields, page.body, usual))
 
     async def _chat(
         self, request: web.BaseRequest, link: Connection, frame: Framing, *, fresh: bool
@@ -180,52 +325,65 @@ class MockServer:
         try:
             # A body that came with its head, as most do, costs no second look at the stream.
             content = request.content
-            body = content.read_nowait() if content.is_eof() else await request.read()
+            body = content.read_nowait() if content.is_eof() else await _body(request, link)
         except web.HTTPRequestEntityTooLarge:
+            if self.on_request is not None:
+                self.on_request(row, b"")
             self._player.refuse(link, frame, row, envelope.TOO_LARGE)
         except (web.RequestPayloadError, OSError):
             # A broken body, or a client that left in the middle of it: never a whole request.
             _send(link, _LAST, envelope.invalid("the body is incomplete"))
             link.force_close()
         else:
-            call = self._recorded(request, body, row) or self._read(request.headers, body, row)
+            call = self._read(request, body, row)
+            if self.on_request is not None:
+                self.on_request(row, body)
             if isinstance(call, Refusal):
                 self._player.refuse(link, frame, row, call)
             else:
-                await self._player.play(link, frame, row, call)
+                await self._player.play(link, frame, row, call, self._replay)
 
-    def _recorded(self, request: web.BaseRequest, body: bytes, row: Row) -> Call | Refusal | None:
-        """Make a call of a request that a cassette answers; None leaves it to the mock."""
-        if self._replay is None:
-            return None
-        account = _bearer(request.headers.get(hdrs.AUTHORIZATION, ""))
-        if self._keys and account not in self._keys:
-            return None
-        wanted = asked(request.method, request.raw_path, request.headers, body)
-        call = self._replay.call(wanted, account, new_connection=row.new_connection)
-        if isinstance(call, Call):
-            row.attempt = _clean(request.headers.get(_ATTEMPT, ""))
-            row.key, row.account = _clean(call.key), _masked(account)
-            row.model, row.stream = call.model, call.stream
-        return call
-
-    def _read(self, headers: CIMultiDictProxy[str], body: bytes, row: Row) -> Call | Refusal:
+    def _read(self, request: web.BaseRequest, body: bytes, row: Row) -> Call | Refusal:
         """Make a call of a request, or say what is wrong with it; fills in who asked for what."""
+        headers, fresh = request.headers, row.new_connection
         row.attempt = _clean(headers.get(_ATTEMPT, ""))
         key = headers.get(_REQUEST_KEY, "")
         account = _bearer(headers.get(hdrs.AUTHORIZATION, ""))
-        row.key, row.account = _clean(key), _masked(account)
-        if not account:
-            return envelope.NO_CREDENTIALS
+        row.key, row.account = _clean(key), masked(_clean(account))
+        if self._stopping:
+            return envelope.STOPPING
         if self._keys and account not in self._keys:
-            return envelope.UNKNOWN_KEY
-        try:
-            chat = read_chat(body)
-        except BadRequest as error:
-            return envelope.invalid(str(error))
-        call = self._reader.call(chat, key=key, account=account, new_connection=row.new_connection)
-        row.key, row.model, row.stream = _clean(call.key), call.model, call.stream
+            return envelope.UNKNOWN_KEY if account else envelope.NO_CREDENTIALS
+        call: Call | Refusal | None = None
+        if self._replay is not None:
+            wanted = asked(request.method, request.raw_path, headers, body)
+            call = self._replay.call(wanted, key=key, account=account, new_connection=fresh)
+        if call is None:
+            if not account:
+                return envelope.NO_CREDENTIALS
+            try:
+                chat = read_chat(body)
+            except BadRequest as error:
+                return envelope.invalid(str(error))
+            call = self._reader.call(chat, key=key, account=account, new_connection=fresh)
+        if isinstance(call, Call):
+            row.key, row.model = _clean(call.key), call.model[:LONGEST_NAME]
+            row.stream = call.stream
         return call
+
+
+async def _body(request: web.BaseRequest, link: Connection) -> bytes:
+    """A body that may not be here yet.
+
+    Raises:
+        HTTPRequestEntityTooLarge: it is too large, or says of itself that it will be.
+    """
+    size = request.content_length or 0
+    if size > MAX_BODY_BYTES:
+        raise web.HTTPRequestEntityTooLarge(MAX_BODY_BYTES, size)
+    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
+        link.send(_CONTINUE)
+    return await request.read()
 
 
 def _send(link: Connection, frame: Framing, refusal: Refusal) -> None:
@@ -235,12 +393,6 @@ def _send(link: Connection, frame: Framing, refusal: Refusal) -> None:
 def _bearer(authorization: str) -> str:
     scheme, _, token = authorization.partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
-
-
-def _masked(account: str) -> str:
-    """An account as it may be stored: what is as long as a real key is cut to its ends."""
-    account = _clean(account)
-    return account if len(account) <= 32 else f"{account[:12]}...{account[-4:]}"
 
 
 def _clean(text: str) -> str:

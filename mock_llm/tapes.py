@@ -1,7 +1,7 @@
 """Exchanges become tapes: their bytes as they came, at recorded, at no, or at sampled times."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from math import ceil
 
@@ -15,8 +15,6 @@ from mock_llm.tape import Piece, Tape
 
 FINEST = 1001
 """Points of a quantile function: one for every tenth of a percent."""
-
-Retime = Callable[[Tape, Exchange, str, int], Tape]
 
 
 def tape_of(exchange: Exchange, said: Said) -> Tape:
@@ -61,15 +59,10 @@ def _pieces(exchange: Exchange, said: Said) -> tuple[Piece, ...]:
     return tuple(pieces)
 
 
-def at_once(tape: Tape, _exchange: Exchange, _key: str, _draw: int) -> Tape:
+def at_once(tape: Tape) -> Tape:
     """Return the tape without any waiting."""
     pieces = tuple(Piece(0.0, piece.data, piece.tokens) for piece in tape.pieces)
     return msgspec.structs.replace(tape, headers_s=0.0, pieces=pieces, end_s=0.0)
-
-
-def as_recorded(tape: Tape, _exchange: Exchange, _key: str, _draw: int) -> Tape:
-    """Return the tape as it is."""
-    return tape
 
 
 class Sampled:

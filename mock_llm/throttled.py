@@ -6,6 +6,9 @@ from typing import NamedTuple
 from mock_llm.plan import Call, Plan
 from mock_llm.wire import provider_name
 
+_FREE: dict[str, tuple[int, int]] = {"free_per_day": (50, 86_400), "free_per_minute": (20, 60)}
+"""Requests, and seconds in which they may come."""
+
 
 class Hints(NamedTuple):
     """What a refusal says beside its type and message."""
@@ -29,7 +32,7 @@ def hints(call: Call, plan: Plan, created: int) -> Hints:
     headers = _headers(plan, created)
     metadata = _metadata(call, plan)
     if headers and "hints_in_headers" not in plan.forms:
-        if plan.retry_after_s is not None:
+        if plan.retry_after_s is not None and not _FREE.keys() & plan.forms:
             metadata["retry_after_seconds"] = math.ceil(plan.retry_after_s)
             metadata["retry_after_seconds_raw"] = plan.retry_after_s
         metadata["headers"] = headers
@@ -37,7 +40,7 @@ def hints(call: Call, plan: Plan, created: int) -> Hints:
 
 
 def _metadata(call: Call, plan: Plan) -> dict[str, object]:
-    if {"bare", "free_per_day", "free_per_minute"}.intersection(plan.forms):
+    if not call.model or "bare" in plan.forms or _FREE.keys() & plan.forms:
         return {}
     said = f"{call.model} is temporarily rate-limited upstream. Please retry shortly."
     found: dict[str, object] = {"raw": said, "provider_name": provider_name(call.model)}
@@ -45,20 +48,20 @@ def _metadata(call: Call, plan: Plan) -> dict[str, object]:
 
 
 def _headers(plan: Plan, created: int) -> dict[str, str]:
-    if "free_per_day" in plan.forms:
-        return _window(50, created, 86_400)
-    if "free_per_minute" in plan.forms:
-        return _window(20, created, 60)
+    for form in _FREE.keys() & plan.forms:
+        return _window(plan, created, *_FREE[form])
     if plan.retry_after_s is None:
         return {}
     return {"Retry-After": str(math.ceil(plan.retry_after_s))}
 
 
-def _window(limit: int, created: int, length_s: int) -> dict[str, str]:
-    """A free tier's limit, until its window of so many seconds ends; the reset in epoch ms."""
-    reset_ms = (created // length_s + 1) * length_s * 1000
+def _window(plan: Plan, created: int, limit: int, length_s: int) -> dict[str, str]:
+    """The limit, and the epoch ms at which it ends: with the UTC minute or day, if not known."""
+    end_s = (created // length_s + 1) * length_s
+    if plan.retry_after_s is not None:
+        end_s = created + 1 + math.ceil(plan.retry_after_s)  # admitted within that second
     return {
-        "X-RateLimit-Limit": str(limit),
+        "X-RateLimit-Limit": str(plan.limit or limit),
         "X-RateLimit-Remaining": "0",
-        "X-RateLimit-Reset": str(reset_ms),
+        "X-RateLimit-Reset": str(end_s * 1000),
     }

@@ -1,23 +1,26 @@
-"""What goes out when: a plan becomes timed bytes, lazily, because a slow answer has many.
+"""What goes out when: a plan becomes a script of timed bytes, lazily, because a stream has many.
 
 Three ways to answer 200, as OpenRouter does. A quick non-stream answer is one plain response. A
 slow one opens with whitespace: 200 and a keep-alive after every interval, the JSON at the end
 (without them the `openrouter` SDK gives up after its 5 s read timeout). A stream opens at once, has
-comments until its first token, then about one event a token. A refusal comes alone when it is
-ready; a hang sends nothing at all. What faults make of an answer is in `broken`.
+comments while there is nothing to say, and about one event a token. A refusal comes alone when it
+is ready; a hang sends nothing at all. What faults make of an answer is in `broken`.
 """
 
 from collections.abc import Iterator
-from itertools import groupby
 
 from mock_llm import envelope, framing, pages, wire
 from mock_llm.broken import Broken
 from mock_llm.framing import Framing
-from mock_llm.pacing import Write, text_events, ticks
+from mock_llm.pacing import Write, joined_events, text_events
 from mock_llm.plan import Call, Plan
-from mock_llm.playback import playback
+from mock_llm.playback import Script
+from mock_llm.tape_script import tape_script
 
-__all__ = ["Write", "timeline"]
+__all__ = ["Script", "Write", "timeline"]
+
+_SILENCE = Script()
+_COMMENT = {chunked: Framing(chunked=chunked).piece(wire.PROCESSING) for chunked in (True, False)}
 
 
 def timeline(
@@ -28,8 +31,9 @@ def timeline(
     keep_alive_s: float | None,
     completion_usd: float = 0.0,
     frame: Framing = Framing(),  # noqa: B008 - immutable
-) -> Iterator[Write]:
-    """Return everything one attempt sends, in order of time.
+    elastic: bool = False,
+) -> Script:
+    """Return everything one attempt sends.
 
     Args:
         call: the request.
@@ -38,25 +42,40 @@ def timeline(
         keep_alive_s: interval of keep-alives; None for silence.
         completion_usd: the part of the plan's cost that the completion has.
         frame: how the connection wants it.
+        elastic: it may take longer than planned, so that any answer may need keep-alives.
     """
     if plan.tape is not None:
-        return playback(plan.tape, frame, whole=plan.ending in {"clean", "refused", "end"})
+        return tape_script(plan.tape, frame, whole=plan.ending in {"clean", "refused", "end"})
     if plan.ending == "hang":
-        return iter(())
+        return _SILENCE
     if plan.status != 200:
-        return iter((Write(plan.first_token_s, _refusal(call, plan, created, frame)),))
+        return Script((Write(plan.first_token_s, _refusal(call, plan, created, frame)),))
     who = wire.identity(call.key, plan.draw, created)
     if plan.forms or plan.ending != "clean":
-        return Broken(call, plan, who, completion_usd, keep_alive_s, frame).writes()
+        return Broken(call, plan, who, completion_usd, keep_alive_s, frame, elastic).script()
     marks = framing.marks(who)
     if call.stream:
         events = wire.events(who, call, plan, completion_usd)
-        return _stream(framing.EVENTS + marks, events, plan, keep_alive_s, frame)
+        return Script(
+            _events(events, plan, frame),
+            opening=frame.opening(framing.EVENTS + marks),
+            at_once=True,
+            keep_alive=b"" if keep_alive_s is None else _COMMENT[frame.chunked],
+            interval_s=keep_alive_s or 0.0,
+            between=True,
+        )
     body = wire.completion(who, call, plan, completion_usd)
-    if keep_alive_s is not None and plan.last_token_s > keep_alive_s:
-        return _slow(framing.JSON + marks, body, plan, keep_alive_s, frame)
     whole = frame.whole(200, framing.JSON + marks, body)
-    return iter((Write(plan.last_token_s, whole, plan.completion_tokens),))
+    end_s, tokens = plan.last_token_s, plan.completion_tokens
+    if keep_alive_s is None or not (elastic or end_s + plan.setup_s > keep_alive_s):
+        return Script((Write(end_s, whole, tokens),))
+    return Script(
+        (Write(end_s, frame.piece(body) + frame.end, tokens),),
+        opening=frame.opening(framing.JSON + marks),
+        unopened=whole,
+        keep_alive=frame.piece(wire.KEEP_ALIVE),
+        interval_s=keep_alive_s,
+    )
 
 
 def _refusal(call: Call, plan: Plan, created: int, frame: Framing) -> bytes:
@@ -69,36 +88,22 @@ def _refusal(call: Call, plan: Plan, created: int, frame: Framing) -> bytes:
     return frame.whole(refusal.status, framing.JSON + refusal.fields, refusal.body)
 
 
-def _slow(
-    fields: bytes, body: bytes, plan: Plan, keep_alive_s: float, frame: Framing
-) -> Iterator[Write]:
-    end_s = plan.last_token_s
-    opening = frame.opening(fields)
-    for at_s in ticks(keep_alive_s, end_s):
-        yield Write(at_s, opening + frame.piece(wire.KEEP_ALIVE))
-        opening = b""
-    yield Write(end_s, frame.piece(body) + frame.end, plan.completion_tokens)
-
-
-def _stream(
-    fields: bytes, events: wire.Events, plan: Plan, keep_alive_s: float | None, frame: Framing
-) -> Iterator[Write]:
-    opening = frame.opening(fields)
-    if plan.first_token_s > 0:
-        yield Write(0.0, opening)
-        opening = b""
-    for at_s in ticks(keep_alive_s, plan.first_token_s):
-        yield Write(at_s, frame.piece(wire.PROCESSING))
-    for at_s, together in groupby(_timed(events, plan), key=lambda write: write.at_s):
-        due = list(together)
-        last = due[-1].data == wire.DONE
-        data = opening + frame.piece(b"".join([write.data for write in due]))
-        yield Write(at_s, data + frame.end if last else data, due[-1].tokens)
-        opening = b""
-
-
-def _timed(events: wire.Events, plan: Plan) -> Iterator[Write]:
-    """The events of a stream without framing; what ends it comes with the last token."""
-    yield from text_events(events, plan)
-    for data in (events.finish, events.usage, wire.DONE):
-        yield Write(plan.last_token_s, data, plan.completion_tokens)
+def _events(events: wire.Events, plan: Plan, frame: Framing) -> Iterator[Write]:
+    """The events of a stream; those due at one instant leave in one piece."""
+    due: list[bytes] = []
+    last_s, due_s, tokens = plan.last_token_s, plan.first_token_s, 0
+    if due_s == last_s:
+        due.append(joined_events(events, plan))
+    else:
+        for write in text_events(events, plan):
+            if write.at_s != due_s and due:
+                yield Write(due_s, frame.piece(b"".join(due)), tokens)
+                due.clear()
+            due_s, tokens = write.at_s, write.tokens
+            due.append(write.data)
+        if last_s != due_s and due:
+            yield Write(due_s, frame.piece(b"".join(due)), tokens)
+            due.clear()
+    # What ends a stream comes with its last token.
+    due += (events.finish, events.usage, wire.DONE)
+    yield Write(last_s, frame.piece(b"".join(due)) + frame.end, plan.completion_tokens)

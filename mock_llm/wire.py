@@ -160,7 +160,11 @@ class Events(msgspec.Struct, frozen=True):
 
     def piece(self, text: str) -> bytes:
         """The event that carries a piece of the answer."""
-        return self.before + encode(text) + self.after
+        return self.encoded(encode(text))
+
+    def encoded(self, text: bytes) -> bytes:
+        """The same of a piece that is JSON already."""
+        return self.before + text + self.after
 
 
 def identity(key: str, draw: int, created: int) -> Identity:

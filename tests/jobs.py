@@ -9,6 +9,7 @@ import msgspec
 
 from harness.corpus.review import Review
 from harness.engines.base import prices_of
+from harness.engines.virtual import NAME, routed
 from harness.engines.virtual_loop import VirtualLoop, run_virtual
 from harness.invariants import violations
 from harness.pipeline.costs import tiers
@@ -27,6 +28,7 @@ from mock_llm.tokens import estimate
 
 HOST, PORT = "127.0.0.1", 8000
 URL = f"http://{HOST}:{PORT}/api/v1"
+BY_NAME = f"http://{NAME}:{PORT}/api/v1"
 MODEL = "openai/gpt-4o-mini"
 TRANSIT_S = 1e-3
 BARE = Pipeline(instructions="Judge.", context=None, rate_limit=None, retries=0)
@@ -127,7 +129,7 @@ def driven(job: Job, provider: Upstream, drive: Drive, seed: int = 1) -> Ran:
 async def _main(job: Job, mock: MockServer, drive: Drive) -> None:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
-    loop.route(HOST, PORT, mock.protocol_factory)
+    routed(mock, loop)
     loop.on_stuck = lambda: job.stop("never_answered")
     try:
         await drive(job)
@@ -153,7 +155,7 @@ def check(result: Ran, given: Iterable[Item]) -> None:
     complete = result.job.stopped in {None, "job_deadline"}
     assert violations(result.rows, {item.key for item in given}, complete=complete) == []
     sent = [(row.key, str(row.attempt)) for row in result.rows if row.t_sent is not None]
-    assert sent == sorted((row.key, row.attempt) for row in result.seen)
+    assert sent == sorted((row.key, row.attempt) for row in result.seen if row.key)
 
 
 def peak(seen: Iterable[Row]) -> int:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+from mock_llm.behaviour import Provider
 from mock_llm.config import Profile, Upstream
 from mock_llm.connection import Connection
 from mock_llm.faults import Fault, HangBeforeHeaders
@@ -72,6 +73,8 @@ class Mock:
         self.admitted = asyncio.Semaphore(0)
         self._ended = asyncio.Semaphore(0)
         provider, ledger = server._player._provider, server.ledger
+        assert isinstance(provider, Provider)
+        self.provider = provider
         admit, add = provider.admit, ledger.add
 
         def watched_admit(call: Call, now: float) -> Plan:

@@ -11,7 +11,7 @@ from loopback import Client
 
 from mock_llm.budget import Budget
 from mock_llm.cassette import Cassette, CassetteWriter, Exchange, read_cassette
-from mock_llm.config import Playback, Upstream
+from mock_llm.config import Recordings, Upstream
 from mock_llm.connection import Connection
 from mock_llm.flight import Flight
 from mock_llm.record import Recorder
@@ -54,6 +54,8 @@ def plays(*pieces: bytes, ending: str = "close") -> Script:
 
 class _Reset:
     """Enough of a connection to be reset."""
+
+    reset_on_close = Connection.reset_on_close
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self.transport = transport
@@ -133,7 +135,7 @@ async def recording(
 
 def played(path: Path, **settings: Any) -> Upstream:
     """An upstream that plays a cassette."""
-    return Upstream(cassette=Playback(file=str(path), **settings))
+    return Upstream(cassette=Recordings(file=str(path), **settings))
 
 
 async def arrivals(

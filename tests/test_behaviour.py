@@ -187,14 +187,15 @@ def test_times_add_up() -> None:
         connection_setup=0.3,
     )
     plan = Provider(upstream, seed=1).admit(_call(prompt_tokens=3000, new_connection=True), 0.0)
-    assert plan.first_token_s == pytest.approx(0.3 + 0.5 + 3 * 0.2)
+    assert plan.setup_s == 0.3
+    assert plan.first_token_s == pytest.approx(0.5 + 3 * 0.2)
     assert plan.last_token_s == pytest.approx(plan.first_token_s + 20 * 0.01)
 
 
 def test_a_pooled_connection_needs_no_setup() -> None:
     """Only the first answer on a connection pays for it."""
     provider = _provider(profile=Profile(ttft=0.5), connection_setup=0.3)
-    assert provider.admit(_call(), 0.0).first_token_s == 0.5
+    assert provider.admit(_call(), 0.0).setup_s == 0.0
 
 
 def test_a_refusal_on_a_new_connection_pays_the_setup_too() -> None:
@@ -203,8 +204,8 @@ def test_a_refusal_on_a_new_connection_pays_the_setup_too() -> None:
     throttle = Throttle(requests_per_min=1)
     provider = _provider(connection_setup=0.3, faults=faults, throttle=throttle)
     plans = [provider.admit(_call(new_connection=True), 0.0) for _ in range(2)]
-    times = [(plan.status, plan.first_token_s, plan.last_token_s) for plan in plans]
-    assert times == [(503, 0.4, 0.4), (429, 0.3, 0.3)]
+    times = [(plan.status, plan.setup_s, plan.first_token_s) for plan in plans]
+    assert times == [(503, 0.3, 0.1), (429, 0.3, 0.0)]
 
 
 def test_the_draws_come_from_the_named_streams() -> None:
@@ -217,8 +218,8 @@ def test_the_draws_come_from_the_named_streams() -> None:
     ttft, itl, setup = (Keyed(9).uniform(name, "r1", 1) for name in ("ttft", "itl", "setup"))
     tokens = round(100 + 800 * Keyed(9).uniform("output", "r1"))
     assert plan.completion_tokens == tokens
-    assert plan.first_token_s == pytest.approx(ttft + setup)
-    assert plan.last_token_s == pytest.approx(ttft + setup + (tokens - 1) * itl)
+    assert (plan.setup_s, plan.first_token_s) == (setup, ttft)
+    assert plan.last_token_s == pytest.approx(ttft + (tokens - 1) * itl)
 
 
 def test_an_answer_costs_its_tokens() -> None:

@@ -266,7 +266,8 @@ def test_corpus_is_described(harness: Harness) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_mock_starts_and_stops(tmp_path: Path, number: signal.Signals) -> None:
     """`harness mock` says where it listens, and ends by itself on a signal."""
-    with process(tmp_path, "mock", str(CRISIS), "--port", "0") as running:
+    bare = ("--no-control", "--quiet")
+    with process(tmp_path, "mock", str(CRISIS), "--port", "0", *bare) as running:
         assert running.stdout is not None
         assert running.stdout.readline().startswith("mock_llm listening on http://127.0.0.1:")
         running.send_signal(number)

@@ -56,8 +56,8 @@ def figures(runs: Sequence[Told], name: str) -> list[float]:
 
 
 def lost(run: Told) -> dict[str, float]:
-    """What each finding cost: cause -> share of the run."""
-    return {finding["cause"]: finding["lost"] for finding in run.report["findings"]}
+    """What each bottleneck cost: cause -> share of the run."""
+    return {bottleneck["cause"]: bottleneck["lost"] for bottleneck in run.report["bottlenecks"]}
 
 
 def test_every_run_is_valid_and_as_the_scenario_expects(crisis: dict[str, list[Told]]) -> None:
@@ -149,10 +149,10 @@ def test_first_day_warms_up(crisis: dict[str, list[Told]]) -> None:
         ("first_day", "serial"),
     ],
 )
-def test_costliest_finding_is_the_variants_own(
+def test_costliest_bottleneck_is_the_variants_own(
     crisis: dict[str, list[Told]], variant: str, cause: str
 ) -> None:
-    """On every seed the first finding names what distinguishes the variant."""
+    """On every seed the first bottleneck names what distinguishes the variant."""
     assert [next(iter(lost(run))) for run in crisis[variant]] == [cause] * len(SEEDS)
 
 

@@ -19,7 +19,18 @@ from harness.scenario.load import load_file
 from harness.scenario.model import Workload
 from harness.scenario.pipeline import Backoff, Legacy, Pipeline, Single, Smart
 from mock_llm import __main__ as mock_main
-from mock_llm.config import ColdStart, Model, Playback, Profile, PromptCache, Throttle, Upstream
+from mock_llm.config import (
+    Capacity,
+    ColdStart,
+    Drift,
+    Model,
+    Profile,
+    PromptCache,
+    Recordings,
+    Regime,
+    Throttle,
+    Upstream,
+)
 from mock_llm.distributions import Distribution
 from mock_llm.faults import Fault, FaultBase
 
@@ -125,7 +136,8 @@ def test_command_line_is_documented(word: str) -> None:
     "table",
     [
         *(Workload, Pipeline, Backoff, Legacy, Smart, Single),
-        *(Upstream, Model, Throttle, Profile, ColdStart, PromptCache, Playback),
+        *(Regime, Drift),
+        *(Upstream, Capacity, Model, Throttle, Profile, ColdStart, PromptCache, Recordings),
     ],
 )
 def test_keys_are_documented(table: type[msgspec.Struct]) -> None:

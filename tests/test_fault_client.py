@@ -1,10 +1,11 @@
 """Our own client against every fault, on the virtual clock: through, or failed in bounded time."""
 
 import pytest
-from jobs import faulty, items, ran, settings, stops
+from jobs import BY_NAME, faulty, items, ran, settings, stops
 
 from mock_llm.faults import (
     ConnectionReset,
+    DnsFailure,
     DuplicatedChunks,
     EmptyChoices,
     EmptyContent,
@@ -15,6 +16,7 @@ from mock_llm.faults import (
     HangBeforeHeaders,
     HangMidStream,
     HtmlError,
+    IdleRace,
     InvalidUtf8,
     KeepAliveHang,
     NoCredit,
@@ -25,6 +27,7 @@ from mock_llm.faults import (
     SlowTrickle,
     SplitUtf8,
     SseForJson,
+    TlsStall,
     TruncatedJson,
     UnclosedBody,
     WhitespaceThenEof,
@@ -66,6 +69,9 @@ VERDICTS: list[tuple[Fault, tuple[str, float], tuple[str, float]]] = [
     (DuplicatedChunks(rate=1), ("", 1), ("", 1)),
     (SplitUtf8(rate=1), ("", 1), ("", 1)),
     (InvalidUtf8(rate=1), ("not_json", 1), ("not_json", 1)),
+    (IdleRace(rate=1), ("", 1), ("", 1)),  # nobody has used the first connection before
+    (TlsStall(rate=1), LATE, LATE),
+    (DnsFailure(rate=1), ("no_connection", 0), ("no_connection", 0)),
 ]
 
 
@@ -78,7 +84,7 @@ def test_client_judges_a_fault_in_bounded_time(
 ) -> None:
     """Every fault ends with an answer or a word for it, in time, and leaks nothing."""
     chosen = settings(stream=stream, attempt_timeout_s=LIMIT_S)
-    (row,) = ran(items(1), chosen, faulty(fault)).rows
+    (row,) = ran(items(1), chosen, faulty(fault), base_url=BY_NAME).rows
     word, at_s = streamed if stream else whole
     assert (row.error, row.outcome == "ok") == (word, not word)
     assert row.t_end == pytest.approx(at_s, abs=0.06)
@@ -93,7 +99,8 @@ def test_no_fault_is_missing() -> None:
 def test_retry_gets_through_once_the_fault_is_over(fault: Fault) -> None:
     """The next attempt has its answer on a sound connection; only a 402 is not tried again."""
     once: Fault = type(fault)(rate=1, first_n=1)
-    result = ran(items(1), settings(retries=1, attempt_timeout_s=LIMIT_S), faulty(once))
+    again = settings(retries=1, attempt_timeout_s=LIMIT_S)
+    result = ran(items(1), again, faulty(once), base_url=BY_NAME)
     assert result.rows[-1].error == ("http_402" if isinstance(fault, NoCredit) else "")
 
 

@@ -32,6 +32,7 @@ from loopback import QUESTION, mock, post, run
 
 from mock_llm.faults import (
     ConnectionReset,
+    DnsFailure,
     DuplicatedChunks,
     EmptyChoices,
     EmptyContent,
@@ -42,6 +43,7 @@ from mock_llm.faults import (
     HangBeforeHeaders,
     HangMidStream,
     HtmlError,
+    IdleRace,
     InvalidUtf8,
     KeepAliveHang,
     NoCredit,
@@ -52,6 +54,7 @@ from mock_llm.faults import (
     SlowTrickle,
     SplitUtf8,
     SseForJson,
+    TlsStall,
     TruncatedJson,
     UnclosedBody,
     WhitespaceThenEof,
@@ -163,7 +166,7 @@ CASES = [
          lambda i: _stream(i, *_good(i), end="")),
     Case(SlowTrickle(rate=1, over_s=0.01), False, "open", "complete", 8,
          lambda i: chunks(head(i), *_drips(answer(i)))),
-    Case(SlowTrickle(rate=1, over_s=0.01), True, "open", "complete", 8,
+    Case(SlowTrickle(rate=1, over_s=0.005), True, "open", "complete", 8,
          lambda i: _stream(i, *_good(i))),
     Case(ConnectionReset(rate=1), False, "reset", "broken", 0, lambda _: ""),
     Case(ConnectionReset(rate=1), True, "reset", "broken", 0, lambda _: ""),
@@ -294,7 +297,48 @@ def test_what_the_wire_carries(case: Case) -> None:
 
 def test_every_fault_has_its_bytes_written_down() -> None:
     """No kind of fault is missing from the tables of this file."""
-    assert {type(case.fault) for case in CASES} | {KeepAliveHang} == set(Fault.__args__)
+    told_below = {KeepAliveHang, IdleRace, TlsStall}
+    told = {type(case.fault) for case in CASES} | told_below
+    assert told | {DnsFailure} == set(Fault.__args__)  # which has no bytes at all
+
+
+def test_idle_race_closes_a_connection_that_is_used_again() -> None:
+    """The first request on a connection is answered, the second meets its end, without a byte."""
+
+    async def check() -> None:
+        async with mock(upstream(IdleRace(rate=1))) as running:
+            client = await running.client()
+            assert (await client.ask(post()))[0] == 200
+            client.writer.write(post())
+            assert await client.reader.read() == b""
+            rows = await running.rows(2)
+        assert [(row.ended, row.injected) for row in rows] == [
+            ("complete", ()),
+            ("broken", ("fault 0",)),
+        ]
+        assert (rows[1].completion_tokens, rows[1].billed_usd) == (0, 0.0)
+
+    run(check())
+
+
+@pytest.mark.parametrize("who_ends", ["client", "server"])
+def test_stalled_connection_says_nothing_for_ever(who_ends: str) -> None:
+    """Over plain HTTP a stalled connection takes a request and is silent; the next one is sound."""
+
+    async def check() -> None:
+        async with mock(upstream(TlsStall(rate=1, first_n=1))) as running:
+            stalled, sound = await running.client(), await running.client()
+            stalled.writer.write(post())
+            assert (await sound.ask(post()))[0] == 200
+            if who_ends == "client":
+                await stalled.leave()
+                await running.rows(2)
+        *_, row = running.server.ledger.rows
+        ended = "client_left" if who_ends == "client" else "shutdown"
+        assert (row.key, row.ended, row.injected, row.status) == ("", ended, ("fault 0",), 0)
+        assert await stalled.reader.read() == b""
+
+    run(check())
 
 
 @pytest.mark.parametrize(

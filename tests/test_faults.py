@@ -1,12 +1,12 @@
 """Faults: each strikes at its rate, fails a plan in its own way, and leaves failed plans alone."""
 
-from itertools import islice
 from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from playing import played
 
 from mock_llm.behaviour import Provider
 from mock_llm.config import Model, Upstream
@@ -201,8 +201,8 @@ def test_any_mix_of_faults_can_be_sent(
     for kind in kinds:
         plan = kind(rate=1).apply(plan, kind.__name__, 0.5)
     frame = Framing(chunked=chunked, close=not chunked)
-    writes = timeline(call, plan, 1_800_000_000, keep_alive_s=keep_alive_s, frame=frame)
-    sent = list(islice(writes, 300))
+    script = timeline(call, plan, 1_800_000_000, keep_alive_s=keep_alive_s, frame=frame)
+    sent = played(script, limit=300)
     times = [write.at_s for write in sent]
     assert times == sorted(times)
     assert b"".join(write.data for write in sent[:1]).startswith(b"HTTP/1.1 ") == bool(sent)

@@ -55,6 +55,32 @@ def test_stream_kept_from_its_first_token_is_free() -> None:
     assert left == (0, 1.0)
 
 
+@pytest.mark.parametrize(
+    ("plan", "ended", "delivered", "expected"),
+    [
+        (PLAN, "client_left", 4, (10, 3.0)),
+        (PLAN, "client_left", 0, (10, 3.0)),
+        (CUT, "broken", 4, (10, 3.0)),
+        (CUT, "broken", 0, (0, 0.0)),
+        (replace(CUT, finish_reason="error"), "client_left", 4, (0, 0.0)),
+        (REFUSED, "client_left", 0, (0, 0.0)),
+    ],
+)
+def test_some_providers_bill_what_was_cut_in_full(
+    plan: Plan, ended: End, delivered: int, expected: tuple[int, float]
+) -> None:
+    """Leaving a stream saves nothing there; what was free stays free."""
+    actual = billed(
+        plan,
+        ended,
+        stream=True,
+        delivered_tokens=delivered,
+        completion_usd=2.0,
+        abort_billing="full",
+    )
+    assert actual == expected
+
+
 def test_memory_is_bounded_and_totals_are_not() -> None:
     """Only the last rows are kept, while every one counts."""
     ledger = Ledger(limit=2)

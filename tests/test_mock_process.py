@@ -4,35 +4,19 @@ import json
 import signal
 import subprocess
 import sys
+import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from served import ROOT, serving
 
 from mock_llm.__main__ import main
 from mock_llm.config import ColdStart, Model, Profile, Upstream
 from mock_llm.errors import InputError
 from mock_llm.serve import instant, read_answers
 
-ROOT = Path(__file__).parent.parent
 QUESTION = {"messages": [{"role": "user", "content": "A great book, I loved it."}]}
-
-
-@contextmanager
-def serving(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The process and its base URL; killed if the test left it running."""
-    command = [sys.executable, "-m", "mock_llm", "serve", "--port", "0", *arguments]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True) as process:
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            assert line.startswith("mock_llm listening on http://127.0.0.1:")
-            yield process, line.split()[-1]
-        finally:
-            process.kill()
 
 
 def request(url: str, body: object = QUESTION) -> urllib.request.Request:
@@ -64,12 +48,37 @@ def test_process_answers_and_stops(tmp_path: Path, number: signal.Signals) -> No
             process.send_signal(number)
             _, complaints = process.communicate()
     rows = [json.loads(line) for line in ledger.read_text().splitlines()]
-    assert (process.returncode, complaints) == (0, "")
+    assert process.returncode == 0
+    assert complaints.startswith("mock_llm: 2 attempts, 0 faults injected; answers ")
     assert json.loads(text)["label"] == "negative"
     assert [(row["model"], row["ended"]) for row in rows] == [
         ("m", "complete"),
         ("slow", "shutdown"),
     ]
+
+
+def test_start_tells_how_to_control_it() -> None:
+    """Token and link come after the address; both open it, and the token is not on stderr."""
+    with serving("--zero-delay") as (process, url):
+        assert process.stdout is not None
+        token, link = (process.stdout.readline().split()[-1] for _ in range(2))
+        origin = url.removesuffix("/api/v1")
+        asked = urllib.request.Request(f"{origin}/__control", headers={"X-Control-Token": token})  # noqa: S310
+        with urllib.request.urlopen(asked) as response:  # noqa: S310
+            state = json.load(response)
+        process.send_signal(signal.SIGTERM)
+        _, complaints = process.communicate()
+    assert (link, state["seed"]) == (f"{origin}/__dashboard#token={token}", 1)
+    assert complaints == "mock_llm: 0 attempts, 0 faults injected\n"
+
+
+def test_no_control_and_quiet() -> None:
+    """Without control its pages are 404 and nothing is told of it; quiet, there is no summary."""
+    with serving("--zero-delay", "--no-control", "--quiet") as (process, url):
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(url.removesuffix("/api/v1") + "/__control")  # noqa: S310
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate() == ("", "")
 
 
 def test_port_in_use_is_a_users_error() -> None:
@@ -93,6 +102,11 @@ def test_port_in_use_is_a_users_error() -> None:
     [
         (["serve", "--port", "x"], "mock_llm serve: argument --port: x is not a port: give one"),
         (["serve", "--port", "70000"], "mock_llm serve: argument --port: 70000 is not a port"),
+        (["serve", "--drain", "-1"], "mock_llm serve: argument --drain: -1 is no time: give"),
+        (
+            ["serve", "--workers", "0"],
+            "mock_llm serve: argument --workers: 0 workers: give 1 to 64",
+        ),
         (["serve", "--ledg=x"], "mock_llm: unrecognized arguments: --ledg=x"),
         ([], "mock_llm: the following arguments are required: command"),
         (["serve", "missing.toml"], "mock_llm: missing.toml: no such file"),

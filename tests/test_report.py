@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rows import attempt, served
 
-from harness.findings import findings
+from harness.bottlenecks import bottlenecks
 from harness.metrics import accuracy, summary
 from harness.records import Record
 from harness.report.headline import best_of, headline, lessons
@@ -99,7 +99,7 @@ def report(records: Sequence[Record], variant: str = "v", **changes: Any) -> dic
     """A run's report, made of its rows as a run makes it."""
     settings = changes.pop("settings", Pipeline())
     figures = summary(records, baseline_usd_per_m=1.0, repeats_in_input=0.0, job_failed=False)
-    found = findings(records, settings)
+    found = bottlenecks(records, settings)
     truth = {row.key: "positive" for row in records if row.outcome == "ok"}
     told = [{"cause": f.cause, "lost": f.lost, "text": f.text} for f in found]
     return {
@@ -113,7 +113,8 @@ def report(records: Sequence[Record], variant: str = "v", **changes: Any) -> dic
         **figures,
         "accuracy": accuracy(truth, truth),
         "corpus": {"name": "synthetic", "reviews": len(records), "warnings": []},
-        "findings": told,
+        "bottlenecks": told,
+        "client_findings": [],
         "notes": [],
         "expect": "pass",
         "slo": {"passed": True, "checks": []},
@@ -196,7 +197,7 @@ def test_the_table_loses_no_text(width: int) -> None:
     assert whys[3] == "nothingcaneverwakeagain:[r1]waits"
     for at, told in enumerate(reports):
         if told["valid"]:
-            texts = "".join(finding["text"] for finding in told["findings"])
+            texts = "".join(bottleneck["text"] for bottleneck in told["bottlenecks"])
             assert whys[at].startswith(texts.replace(" ", ""))
 
 

@@ -284,7 +284,7 @@ def test_long_keys_are_not_kept() -> None:
             await client.ask(post(Authorization="Bearer sk-or-v1-" + "a" * 60 + "wxyz"))
             await client.ask(post(X_Request_Key="caf?").replace(b"caf?", b"caf\xe9"))
             first, second = await running.rows(2)
-        assert first.account == "sk-or-v1-aaa...wxyz"
+        assert first.account == "sk-or-v1-...5ee1ba"
         assert second.key == "caf?"
 
     run(test())

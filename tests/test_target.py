@@ -87,7 +87,7 @@ def test_sdks_patience_is_found_out() -> None:
     lost = [rows[-1] for rows in requests(run.result.records) if rows[-1].outcome != "ok"]
     assert run.report["verdicts"] == {"no_first_token": len(lost)}
     assert {row.attempt for row in lost} == {3}
-    first = run.findings[0]
+    first = run.bottlenecks[0]
     assert first.cause == "patience"
     assert first.text.startswith(f"{len(gone)} calls waited 600 s for a first token before")
     assert 0.8 < first.lost <= 1.0
@@ -221,7 +221,7 @@ def test_blocking_target_runs_live_and_is_told_so() -> None:
     assert run.report["latency_s"]["max"] < run.report["duration_s"] / 2
     assert [note for note in run.result.notes if "keeps the event loop busy" in note] != []
     assert "event-loop lag" not in "".join(run.report["invalid_reasons"])
-    assert "serial" in {finding.cause for finding in run.findings}
+    assert "serial" in {bottleneck.cause for bottleneck in run.bottlenecks}
 
 
 @pytest.mark.parametrize(

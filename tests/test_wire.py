@@ -8,11 +8,13 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openrouter.components import ChatResult, ChatStreamChunk, ModelsListResponse
+from playing import played
 
 from mock_llm import envelope, wire
 from mock_llm.config import Model, default_models
 from mock_llm.framing import Framing
 from mock_llm.plan import Call, Plan
+from mock_llm.playback import Playback
 from mock_llm.timeline import Write, timeline
 
 CREATED = 1_793_491_200
@@ -37,7 +39,7 @@ def completion(call: Call = CALL, plan: Plan = PLAN) -> bytes:
 
 
 def writes(call: Call, plan: Plan, keep_alive_s: float | None = None) -> list[Write]:
-    return list(timeline(call, plan, CREATED, keep_alive_s=keep_alive_s, completion_usd=1e-6))
+    return played(timeline(call, plan, CREATED, keep_alive_s=keep_alive_s, completion_usd=1e-6))
 
 
 def dechunked(raw: bytes) -> tuple[bytes, bytes]:
@@ -154,6 +156,28 @@ def test_stream_opens_at_once_and_comments_until_its_first_token() -> None:
     assert due[0].data.endswith(b"Transfer-Encoding: chunked\r\n\r\n")
     assert [(write.at_s, write.data) for write in due[1:3]] == [(0.4, comment), (0.8, comment)]
     assert (due[3].at_s, due[3].tokens) == (1.0, 1)
+
+
+def test_stream_comments_between_its_events_too() -> None:
+    """Whenever nothing was sent for the interval there is a comment, and each event begins anew."""
+    plan = Plan(reply="a b c", completion_tokens=3, first_token_s=0.5, last_token_s=2.5)
+    due = writes(STREAM, plan, keep_alive_s=0.4)
+    kinds = "".join("c" if b"PROCESSING" in write.data else "e" for write in due[1:])
+    assert kinds == "ceccecce"
+    assert [round(write.at_s, 9) for write in due[1:]] == [0.4, 0.5, 0.9, 1.3, 1.5, 1.9, 2.3, 2.5]
+    _, body = dechunked(b"".join(write.data for write in due))
+    assert len(event_data(body)) == 5
+
+
+def test_what_may_take_longer_can_be_opened() -> None:
+    """An answer whose provider shares its speed has white space and a whole response at hand."""
+    script = timeline(CALL, PLAN, CREATED, keep_alive_s=9.0, elastic=True)
+    (write,) = played(script)
+    assert write.data == played(timeline(CALL, PLAN, CREATED, keep_alive_s=9.0))[0].data
+    playback = Playback(script, 0.0)
+    assert playback.write is not None
+    body = playback.tick() + playback.content(playback.write, 10.0)
+    assert json.loads(dechunked(body)[1])["object"] == "chat.completion"
 
 
 def test_tokens_are_evenly_spaced() -> None:
@@ -297,7 +321,7 @@ def test_throttled_without_a_hint() -> None:
 def test_old_client_is_told_the_end_by_closing() -> None:
     """Towards HTTP/1.0 nothing is chunked."""
     frame = Framing(chunked=False, close=True)
-    due = list(timeline(STREAM, PLAN, CREATED, keep_alive_s=None, frame=frame))
+    due = played(timeline(STREAM, PLAN, CREATED, keep_alive_s=None, frame=frame))
     head, _, body = b"".join(write.data for write in due).partition(b"\r\n\r\n")
     assert b"Transfer-Encoding" not in head
     assert head.endswith(b"Connection: close")

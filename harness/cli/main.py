@@ -9,6 +9,7 @@ from harness.cli.corpus import corpus
 from harness.cli.gate import gate
 from harness.cli.mock import mock
 from harness.cli.run import run
+from harness.cli.schema import schema
 from harness.errors import InputError
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ app.command()(run)
 app.command()(gate)
 app.command()(corpus)
 app.command()(mock)
+app.command()(schema)
 
 BAD_INPUT = 2
 INTERRUPTED = 130

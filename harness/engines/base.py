@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from harness.client_findings import Finding
 from harness.corpus import Corpus, Review, load_corpus
 from harness.pipeline.costs import Price, Projection, project, tiers
 from harness.pipeline.dispatch import Stop
@@ -84,6 +85,7 @@ class EngineResult(msgspec.Struct, frozen=True, kw_only=True):
         wall_s: wall-clock seconds it took.
         certificate: what a live run measured of itself.
         notes: for the reader.
+        client_findings: what is wrong with a target, the gravest first; None of our own pipeline.
     """
 
     records: list[Record]
@@ -94,6 +96,7 @@ class EngineResult(msgspec.Struct, frozen=True, kw_only=True):
     wall_s: float
     certificate: dict[str, Any] = {}
     notes: tuple[str, ...] = ()
+    client_findings: tuple[Finding, ...] | None = None
 
 
 class Engine(Protocol):

@@ -19,6 +19,7 @@ from harness.engines.runner import AnyJob, interruptible, job_of, result_of
 from harness.engines.target import Span, TargetJob
 from harness.records import TIMES, Record
 from mock_llm.ledger import Row
+from mock_llm.network import absent
 
 _STOP_S = 20.0
 
@@ -49,9 +50,10 @@ def run_live(
         invalid=certificate.reasons(foreign=target is not None),
         certificate=msgspec.to_builtins(certificate),
     )
-    if target is None:
-        return result
-    return msgspec.structs.replace(result, notes=(*result.notes, *certificate.remarks()))
+    notes = absent(prepared.scenario.upstream)
+    if target is not None:
+        notes += certificate.remarks()
+    return msgspec.structs.replace(result, notes=(*result.notes, *notes))
 
 
 def _run(
@@ -88,8 +90,12 @@ def _mock(prepared: Prepared, seed: int, folder: Path, ledger: Path) -> Iterator
     answers.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
     command = [sys.executable, "-m", "mock_llm", "serve", str(scenario), "--port", "0"]
     command += ["--seed", str(seed), "--ledger", str(ledger), "--answers", str(answers)]
+    # Should this process be killed, the pipe ends, and the mock with it.
+    command += ["--until-eof"]
+    command += ["--no-control", "--quiet"]  # the certificate tells what they would
     process = subprocess.Popen(  # noqa: S603 - our own module
         command,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,  # Ctrl-C is for us; the mock must outlive it to hand in its ledger
@@ -104,8 +110,9 @@ def _mock(prepared: Prepared, seed: int, folder: Path, ledger: Path) -> Iterator
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
 
 
 def _listening(process: subprocess.Popen[str]) -> str:

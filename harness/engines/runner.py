@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from harness.client_findings import client_findings
 from harness.engines.base import EngineResult, OnProgress, Prepared, Target, toolkit
-from harness.engines.target import TargetJob, records_of
+from harness.engines.target import TargetJob, records_of, traffic_of
 from harness.pipeline.costs import tiers
 from harness.pipeline.job import Job
 from mock_llm.ledger import Row
@@ -42,8 +43,11 @@ def result_of(
 ) -> EngineResult:
     """What the job did, as every engine reports it; `rows` are asked for only by a target."""
     notes: tuple[str, ...] = ()
+    judged = None
     if isinstance(job, TargetJob):
-        records, strays = records_of(job.spans, rows(), job.tiers)
+        seen = list(rows())
+        records, strays = records_of(job.spans, seen, job.tiers)
+        judged = tuple(client_findings(traffic_of(job.spans, seen)))
         labels = job.labels
         context = {"peak": 0, "last": 0}
         notes = tuple(_remarks(job, strays))
@@ -60,6 +64,7 @@ def result_of(
         wall_s=wall_s,
         certificate=certificate or {},
         notes=notes,
+        client_findings=judged,
     )
 
 

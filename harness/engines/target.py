@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from harness.client_findings import Traffic
 from harness.engines.base import OnProgress, Target
 from harness.errors import InputError
 from harness.pipeline.answer import label_of
@@ -152,13 +153,28 @@ def records_of(
         texts[request_key(span.item.review.text)].append(span)
     calls: defaultdict[str, list[Row]] = defaultdict(list)
     strays: list[Row] = []
-    for row in sorted(rows, key=lambda row: row.arrived_s):
+    # Without key and status it is a connection that stalled, and no call.
+    called = [row for row in rows if row.key or row.status]
+    for row in sorted(called, key=lambda row: row.arrived_s):
         owner = named.get(row.key) or _owner(row, texts[row.key], calls)
         if owner is None:
             strays.append(row)
         else:
             calls[owner.item.key].append(_seen_by(owner, row))
     return [row for span in spans for row in _rows_of(span, calls[span.item.key], tiers)], strays
+
+
+def traffic_of(spans: Sequence[Span], rows: Iterable[Row]) -> Traffic:
+    """What the mock saw of a target, with what its calls came to: a return is a success."""
+    ok: set[str] = set()
+    other: set[str] = set()
+    stuck: set[str] = set()
+    for span in spans:
+        names = {span.item.key, request_key(span.item.review.text)}
+        (ok if span.outcome == "ok" else other).update(names)
+        if span.error == "never_answered":
+            stuck.update(names)
+    return Traffic(rows, succeeded=ok - other, stuck=stuck)
 
 
 def _owner(row: Row, spans: Sequence[Span], calls: Mapping[str, Sequence[Row]]) -> Span | None:

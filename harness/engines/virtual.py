@@ -5,7 +5,6 @@ CPU costs nothing on that clock: what a run reports is what the waiting costs.
 
 import asyncio
 import time
-from collections import deque
 from typing import Any
 
 from harness.engines.base import EngineResult, OnProgress, Prepared, Target
@@ -16,6 +15,7 @@ from mock_llm.server import MockServer
 
 HOST, PORT = "127.0.0.1", 8000
 BASE_URL = f"http://{HOST}:{PORT}/api/v1"
+NAME = "openrouter.test"  # RFC 6761: a name that is nobody's
 
 
 def run_on_virtual_clock(
@@ -31,10 +31,13 @@ def run_on_virtual_clock(
         InputError: the target is a synchronous client, which only `live` can run.
     """
     began = time.perf_counter()
-    mock = MockServer(prepared.scenario.upstream, seed=seed, answers=prepared.answer_key)
-    if target is not None:
-        mock.ledger.rows = deque()  # all of them: they are the target's records
-    job = job_of(prepared, seed, BASE_URL, target, on_progress)
+    mock = MockServer(
+        prepared.scenario.upstream,
+        seed=seed,
+        answers=prepared.answer_key,
+        ledger_limit=10_000 if target is None else None,  # all: they are the target's records
+    )
+    job = job_of(prepared, seed, _base_url(mock), target, on_progress)
     invalid: tuple[str, ...] = ()
     try:
         run_virtual(_main(mock, job), seed=seed, packages=_packages(target))
@@ -51,7 +54,7 @@ async def _main(mock: MockServer, job: AnyJob) -> None:
     loop = asyncio.get_running_loop()
     if not isinstance(loop, VirtualLoop):  # run_virtual made it
         raise TypeError("the virtual engine needs the virtual loop")
-    loop.route(HOST, PORT, mock.protocol_factory)
+    routed(mock, loop)
     loop.on_stuck = lambda: job.stop("never_answered")
     loop.set_exception_handler(_quiet_once_given_up)
     try:
@@ -59,6 +62,19 @@ async def _main(mock: MockServer, job: AnyJob) -> None:
             await job.run()
     finally:
         await mock.close()
+
+
+def routed(mock: MockServer, loop: VirtualLoop) -> None:
+    """Let clients on this loop reach the mock, by its address or by a name to be looked up."""
+    for host in (HOST, NAME):
+        loop.route(host, PORT, mock.protocol_factory)
+    look_ups = mock.network.look_ups
+    loop.look_up_fails = lambda: look_ups.strikes(loop.time()) is not None
+
+
+def _base_url(mock: MockServer) -> str:
+    """An address, unless there are look-ups to fail: then a name, to be looked up."""
+    return BASE_URL.replace(HOST, NAME) if mock.network.look_ups else BASE_URL
 
 
 def _packages(target: Target | None) -> tuple[str, ...]:

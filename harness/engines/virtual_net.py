@@ -66,11 +66,13 @@ class InProcessLoop(asyncio.SelectorEventLoop):
 
     Attributes:
         refused: addresses outside the process that something tried to reach.
+        look_up_fails: asked at every look-up of a name; None: they all succeed.
     """
 
     def __init__(self, selector: Any = None) -> None:
         super().__init__(selector)
         self.refused: set[Address] = set()
+        self.look_up_fails: Callable[[], bool] | None = None
         self._routes: dict[Address, ProtocolFactory] = {}
         self._ports = itertools.count(FIRST_EPHEMERAL_PORT)
         self._dialled: weakref.WeakKeyDictionary[socket.socket, Address] = (
@@ -102,11 +104,16 @@ class InProcessLoop(asyncio.SelectorEventLoop):
         near, far = socket.socketpair(socket.AF_UNIX)
         near, far = Wire(near, caller, address), Wire(far, address, caller)
         try:
-            await self.connect_accepted_socket(factory, far)
+            _, server = await self.connect_accepted_socket(factory, far)
         except BaseException:
             near.close()
             far.close()
             raise
+        if getattr(server, "handshake_hangs", False):
+            try:
+                await self.create_future()
+            finally:
+                near.close()
         return near
 
     async def create_connection(
@@ -161,8 +168,11 @@ class InProcessLoop(asyncio.SelectorEventLoop):
 
         Raises:
             OutsideError: the host is none of the run's.
+            gaierror: it is a name, and a fault strikes its look-up.
         """
         name, number = _address(host, port)
+        if self.look_up_fails is not None and name[-1].isalpha() and self.look_up_fails():
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
         if name != "127.0.0.1" and all(name != routed for routed, _ in self._routes):
             self.refused.add((name, number))
             raise _outside(f"cannot look up {name}")

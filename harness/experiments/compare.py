@@ -5,15 +5,15 @@ from statistics import fmean
 
 import msgspec
 
+from harness.bottlenecks import connection_cost_s
 from harness.experiments.run import Run
-from harness.findings import connection_cost_s
 
 
 def explain_connections(runs: Sequence[Run]) -> None:
     """Put a figure on every "a connection per call" for which a pooled run saw the same weather."""
     for run in runs:
-        for finding in run.findings:
-            if finding.cause == "connections":
+        for bottleneck in run.bottlenecks:
+            if bottleneck.cause == "connections":
                 _explain(run, runs)
 
 
@@ -36,9 +36,9 @@ def _put(run: Run, cost_s: float) -> None:
         if row.outcome == "ok" and row.t_sent is not None
     ]
     share = cost_s / fmean(served)
-    for at, finding in enumerate(run.findings):
-        if finding.cause == "connections":
-            text = f"{finding.text}: {cost_s:.2f} s each, {share:.1%} of its time"
-            run.findings[at] = msgspec.structs.replace(finding, text=text, lost=share)
-    run.findings.sort(key=lambda finding: -finding.lost)
-    run.report["findings"] = msgspec.to_builtins(run.findings)
+    for at, bottleneck in enumerate(run.bottlenecks):
+        if bottleneck.cause == "connections":
+            text = f"{bottleneck.text}: {cost_s:.2f} s each, {share:.1%} of its time"
+            run.bottlenecks[at] = msgspec.structs.replace(bottleneck, text=text, lost=share)
+    run.bottlenecks.sort(key=lambda bottleneck: -bottleneck.lost)
+    run.report["bottlenecks"] = msgspec.to_builtins(run.bottlenecks)

@@ -8,17 +8,18 @@ from typing import Any
 
 import msgspec
 
+from harness.bottlenecks import Bottleneck, bottlenecks
 from harness.engines.base import Engine, EngineResult, OnProgress, Prepared, Target, prepare
 from harness.engines.live import run_live
 from harness.engines.virtual import run_on_virtual_clock
 from harness.errors import InputError
 from harness.files import write_whole
-from harness.findings import Finding, findings
 from harness.invariants import violations
 from harness.metrics import Tally, accuracy, summary
 from harness.records import records_sha256, requests, write_jsonl
 from harness.scenario.load import ScenarioFile
 from harness.scenario.slo import parse_slo
+from mock_llm.cassette import torn
 
 ENGINES: dict[str, Engine] = {"virtual": run_on_virtual_clock, "live": run_live}
 PLANNED = ("theory", "sim", "virtual", "live", "real", "all")
@@ -34,7 +35,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         seed: of its weather.
         result: what the engine brought back.
         report: the JSON contract's object.
-        findings: what holds it back.
+        bottlenecks: what holds it back.
     """
 
     prepared: Prepared
@@ -43,7 +44,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     result: EngineResult
     report: dict[str, Any]
-    findings: list[Finding]
+    bottlenecks: list[Bottleneck]
 
     @property
     def as_expected(self) -> bool:
@@ -96,9 +97,9 @@ def run_one(
     settings = prepared.scenario.pipeline
     if target is not None:  # its time limits are its own
         settings = msgspec.structs.replace(settings, attempt_timeout_s=None, slot="before_timeout")
-    found = findings(result.records, settings, job_failed=failed)
+    found = bottlenecks(result.records, settings, job_failed=failed)
     if target is not None:  # how many calls it makes at once for a review is its own affair
-        found = [finding for finding in found if finding.cause != "semaphore_not_acquired"]
+        found = [bottleneck for bottleneck in found if bottleneck.cause != "semaphore_not_acquired"]
     return Run(
         prepared=prepared,
         variant=variant,
@@ -108,7 +109,7 @@ def run_one(
         report=_report(
             prepared, variant, expect, engine, seed, result, found, foreign=target is not None
         ),
-        findings=found,
+        bottlenecks=found,
     )
 
 
@@ -119,7 +120,7 @@ def _report(
     engine: str,
     seed: int,
     result: EngineResult,
-    found: Sequence[Finding],
+    found: Sequence[Bottleneck],
     *,
     foreign: bool,
 ) -> dict[str, Any]:
@@ -160,8 +161,9 @@ def _report(
         },
         "projection": None if foreign else msgspec.to_builtins(prepared.projection),
         "certificate": result.certificate,
-        "findings": msgspec.to_builtins(found),
-        "notes": [*prepared.corpus.notes, *result.notes],
+        "bottlenecks": msgspec.to_builtins(found),
+        "client_findings": [one.told() for one in result.client_findings or ()],
+        "notes": [*prepared.corpus.notes, *torn(scenario.upstream), *result.notes],
         "expect": expect,
         "records_sha256": records_sha256(records),
     }

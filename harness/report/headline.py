@@ -1,6 +1,6 @@
 """Which variant is best, what holds it back, and what the others lose to.
 
-Both go by the findings, never by a variant's name: rename them all and they say the same.
+Both go by the bottlenecks, never by a variant's name: rename them all and they say the same.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ def headline(reports: Sequence[Report]) -> str:
         told = "; ".join(reasons) or "interrupted before the first of them had ended"
         return f"No variant is valid: {told}"
     group = by_variant(reports)[best]
-    found = group[0]["findings"]
+    found = group[0]["bottlenecks"]
     binds = found[0]["text"] if found else "nothing that its records show"
     kept = all(map(_keeps, group))
     if len(by_variant(reports)) == 1:
@@ -71,10 +71,10 @@ def _lessons(reports: dict[str, Report]) -> list[str]:
     told = []
     for cause in _LESSONS:
         cases = [
-            (finding["lost"], name, finding["text"])
+            (bottleneck["lost"], name, bottleneck["text"])
             for name, report in reports.items()
-            for finding in report["findings"]
-            if finding["cause"] == cause
+            for bottleneck in report["bottlenecks"]
+            if bottleneck["cause"] == cause
         ]
         if cases:
             # The first of equals: a storm's repetition of a calm day's fault teaches nothing new.

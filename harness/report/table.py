@@ -13,6 +13,12 @@ from harness.scenario.model import Variant
 
 Report = Mapping[str, Any]
 
+# Findings on a client that say once more what one of these bottlenecks has said.
+_SAME = {
+    "no_timeout": {"patience", "no_time_limit", "waits_for_ever"},
+    "no_pool": {"connections"},
+}
+
 
 def by_variant(reports: Sequence[Report]) -> dict[str, list[Report]]:
     """Reports of one variant and engine together, in order of appearance."""
@@ -121,10 +127,18 @@ def _labels(group: Sequence[Report]) -> Iterator[str]:
 def _why(report: Report) -> str:
     if not report["valid"]:
         return "; ".join(report["invalid_reasons"])
-    lines = [finding["text"] for finding in report["findings"][:3]]
+    lines = [bottleneck["text"] for bottleneck in report["bottlenecks"][:3]]
+    lines += [f"client: {text}" for text in _client(report)][:3]
     missed = [check for check in report["slo"]["checks"] if not check["passed"]]
     lines += [f"missed: {_check(check)}" for check in missed]
     return "\n".join(lines)
+
+
+def _client(report: Report) -> list[str]:
+    """The findings on a client that no bottleneck has told already."""
+    causes = {bottleneck["cause"] for bottleneck in report["bottlenecks"]}
+    findings = report["client_findings"]
+    return [one["text"] for one in findings if not causes & _SAME.get(one["name"], set())]
 
 
 def _check(check: Report) -> str:

@@ -2,6 +2,7 @@
 
 from mock_llm.faults.base import ArmedFault, FaultBase
 from mock_llm.faults.connection_reset import ConnectionReset
+from mock_llm.faults.dns_failure import DnsFailure
 from mock_llm.faults.duplicated_chunks import DuplicatedChunks
 from mock_llm.faults.empty_choices import EmptyChoices
 from mock_llm.faults.empty_content import EmptyContent
@@ -11,8 +12,10 @@ from mock_llm.faults.hang_after_headers import HangAfterHeaders
 from mock_llm.faults.hang_before_headers import HangBeforeHeaders
 from mock_llm.faults.hang_mid_stream import HangMidStream
 from mock_llm.faults.html_error import HtmlError
+from mock_llm.faults.idle_race import IdleRace
 from mock_llm.faults.invalid_utf8 import InvalidUtf8
 from mock_llm.faults.keep_alive_hang import KeepAliveHang
+from mock_llm.faults.network import NetworkFault
 from mock_llm.faults.no_credit import NoCredit
 from mock_llm.faults.no_done import NoDone
 from mock_llm.faults.premature_eof import PrematureEof
@@ -21,6 +24,7 @@ from mock_llm.faults.server_error import ServerError
 from mock_llm.faults.slow_trickle import SlowTrickle
 from mock_llm.faults.split_utf8 import SplitUtf8
 from mock_llm.faults.sse_for_json import SseForJson
+from mock_llm.faults.tls_stall import TlsStall
 from mock_llm.faults.truncated_json import TruncatedJson
 from mock_llm.faults.unclosed_body import UnclosedBody
 from mock_llm.faults.whitespace_then_eof import WhitespaceThenEof
@@ -51,11 +55,15 @@ Fault = (
     | DuplicatedChunks  # events twice
     | SplitUtf8  # a character cut by a chunk
     | InvalidUtf8  # bytes that are no text
+    | IdleRace  # a pooled connection that ends as it is used
+    | TlsStall  # a connection that is never ready
+    | DnsFailure  # a name that is not found
 )
 
 __all__ = [
     "ArmedFault",
     "ConnectionReset",
+    "DnsFailure",
     "DuplicatedChunks",
     "EmptyChoices",
     "EmptyContent",
@@ -67,8 +75,10 @@ __all__ = [
     "HangBeforeHeaders",
     "HangMidStream",
     "HtmlError",
+    "IdleRace",
     "InvalidUtf8",
     "KeepAliveHang",
+    "NetworkFault",
     "NoCredit",
     "NoDone",
     "PrematureEof",
@@ -77,6 +87,7 @@ __all__ = [
     "SlowTrickle",
     "SplitUtf8",
     "SseForJson",
+    "TlsStall",
     "TruncatedJson",
     "UnclosedBody",
     "WhitespaceThenEof",

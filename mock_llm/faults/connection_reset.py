@@ -1,6 +1,6 @@
 """A connection that is reset."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import msgspec
 
@@ -18,6 +18,8 @@ class ConnectionReset(FaultBase, frozen=True, kw_only=True, tag="connection_rese
         at: the `start`, in place of an answer, or in the middle of its `body`.
         share: of the body that comes before it.
     """
+
+    anywhere: ClassVar[bool] = True
 
     at: Literal["start", "body"] = "start"
     share: Share = 0.5

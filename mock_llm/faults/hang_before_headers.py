@@ -1,5 +1,7 @@
 """The silent hang."""
 
+from typing import ClassVar
+
 import msgspec
 
 from mock_llm.faults.base import FaultBase
@@ -13,6 +15,8 @@ class HangBeforeHeaders(FaultBase, frozen=True, tag="hang_before_headers"):
     limit of the client ends it. The cost stays what a completed answer costs: whether an abandoned
     call is billed is the ledger's question.
     """
+
+    anywhere: ClassVar[bool] = True
 
     def strike(self, plan: Plan, uniform: float) -> Plan:  # noqa: ARG002 - nothing to draw
         """Return a plan that sends nothing."""

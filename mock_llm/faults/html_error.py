@@ -1,6 +1,6 @@
 """A web page where JSON was promised."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import msgspec
 
@@ -20,6 +20,8 @@ class HtmlError(FaultBase, frozen=True, kw_only=True, tag="html_error"):
         status: HTTP status of the page.
         after_s: time to it.
     """
+
+    anywhere: ClassVar[bool] = True
 
     status: Literal[200, 408, 500, 502, 503, 520, 522, 524, 529] = 502
     after_s: Distribution = 0.05

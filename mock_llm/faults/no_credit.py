@@ -1,5 +1,7 @@
 """A 402 that passes."""
 
+from typing import ClassVar
+
 from mock_llm.distributions import Distribution, quantile_function
 from mock_llm.faults.base import FaultBase, Seconds, refused
 from mock_llm.plan import Plan
@@ -15,6 +17,8 @@ class NoCredit(FaultBase, frozen=True, kw_only=True, tag="no_credit"):
         after_s: time to the refusal.
         retry_after_s: the hint that comes with it, or None.
     """
+
+    anywhere: ClassVar[bool] = True
 
     after_s: Distribution = 0.05
     retry_after_s: Seconds | None = 5.0

@@ -1,6 +1,6 @@
 """A connection that is closed too early."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import msgspec
 
@@ -19,6 +19,8 @@ class PrematureEof(FaultBase, frozen=True, kw_only=True, tag="premature_eof"):
         framing: `chunked` lacks the last chunk, `length` falls short of its Content-Length. A
             stream is always chunked.
     """
+
+    anywhere: ClassVar[bool] = True
 
     share: Share = 0.5
     after_chunks: Count | None = None

@@ -1,21 +1,22 @@
 """A 429 that is not the throttle's."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from mock_llm.distributions import Distribution, quantile_function
 from mock_llm.faults.base import FaultBase, Seconds, refused
 from mock_llm.plan import Form, Plan
 
 Known = Literal["upstream_2025", "upstream_2026", "free_per_day", "free_per_minute", "bare"]
+Place = Literal["headers", "body", "both"]
 
-_MESSAGES: dict[Known, str] = {
+MESSAGES: dict[Known, str] = {
     "upstream_2025": "Provider returned error",
     "upstream_2026": "Provider returned error",
     "free_per_day": "Rate limit exceeded: free-models-per-day",
     "free_per_minute": "Rate limit exceeded: free-models-per-min",
     "bare": "Rate limit exceeded",
 }
-_PLACES: dict[str, tuple[Form, ...]] = {
+PLACES: dict[Place, tuple[Form, ...]] = {
     "both": (),
     "headers": ("hints_in_headers",),
     "body": ("hints_in_body",),
@@ -37,8 +38,10 @@ class RateLimited(FaultBase, frozen=True, kw_only=True, tag="rate_limited"):
         after_s: time to the refusal.
     """
 
+    anywhere: ClassVar[bool] = True
+
     form: Known = "upstream_2026"
-    hints: Literal["headers", "body", "both"] = "both"
+    hints: Place = "both"
     retry_after_s: Seconds = 16.007
     after_s: Distribution = 0.05
 
@@ -48,8 +51,8 @@ class RateLimited(FaultBase, frozen=True, kw_only=True, tag="rate_limited"):
             plan,
             429,
             "rate_limit_exceeded",
-            _MESSAGES[self.form],
+            MESSAGES[self.form],
             at_s=quantile_function(self.after_s)(uniform),
             retry_after_s=self.retry_after_s if self.form == "upstream_2026" else None,
-            forms=(self.form, *_PLACES[self.hints]),
+            forms=(self.form, *PLACES[self.hints]),
         )

@@ -1,6 +1,6 @@
 """An honest 5xx, or 408."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from mock_llm.distributions import Distribution, quantile_function
 from mock_llm.faults.base import FaultBase, Seconds, refused
@@ -19,6 +19,8 @@ class ServerError(FaultBase, frozen=True, kw_only=True, tag="server_error"):
         after_s: time to the refusal.
         retry_after_s: the hint that comes with it, or None.
     """
+
+    anywhere: ClassVar[bool] = True
 
     status: Literal[408, 500, 502, 503, 524, 529] = 503
     after_s: Distribution = 0.05

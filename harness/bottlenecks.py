@@ -1,7 +1,7 @@
 """What holds a run back, read from its records: never from its name or its variant's.
 
-Each finding says what share of the run it cost, so that the greatest comes first. The settings are
-consulted only to say what was meant: five slots, a limit of 30 s.
+Each bottleneck says what share of the run it cost, so that the greatest comes first. The settings
+are consulted only to say what was meant: five slots, a limit of 30 s.
 """
 
 import math
@@ -17,7 +17,7 @@ from harness.records import Record
 from harness.scenario.pipeline import Pipeline
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
+class Bottleneck(msgspec.Struct, frozen=True, kw_only=True):
     """One cause.
 
     Attributes:
@@ -70,9 +70,9 @@ def late_for_a_slot(tally: Tally) -> int:
     )
 
 
-def findings(
+def bottlenecks(
     records: Sequence[Record], settings: Pipeline, *, job_failed: bool = False
-) -> list[Finding]:
+) -> list[Bottleneck]:
     """Every cause found, the costliest first.
 
     Args:
@@ -88,23 +88,23 @@ def findings(
         *_limits(records, settings, tally),
         *_provider(records, tally),
     ]
-    return sorted(found, key=lambda finding: -finding.lost)
+    return sorted(found, key=lambda bottleneck: -bottleneck.lost)
 
 
-def _structure(records: Sequence[Record], settings: Pipeline, tally: Tally) -> Iterator[Finding]:
+def _structure(records: Sequence[Record], settings: Pipeline, tally: Tally) -> Iterator[Bottleneck]:
     """How the calls were arranged."""
     n, length, peak = len(tally.requests), duration_s(records), peak_in_flight(records)
     if not peak or length <= 0:
         return
     late = late_for_a_slot(tally)
     if late:
-        yield Finding(
+        yield Bottleneck(
             cause="slot_inside_limit",
             lost=late / n,
             text=f"the slot is awaited inside the time limit: {late:,} requests used it up in line",
         )
     if peak > settings.concurrency and not late:
-        yield Finding(
+        yield Bottleneck(
             cause="semaphore_not_acquired",
             lost=1 - settings.concurrency / peak,
             text=f"the semaphore of {settings.concurrency} is never acquired: "
@@ -112,26 +112,26 @@ def _structure(records: Sequence[Record], settings: Pipeline, tally: Tally) -> I
         )
     waits = list(_waits(records, settings, tally))
     yield from waits
-    causes = {finding.cause for finding in waits}
+    causes = {bottleneck.cause for bottleneck in waits}
     sent = sum(row.t_sent is not None for row in records)
     busy = min(1.0, held_s(records) / (peak * length))
     # What another slot is worth can only be said where nothing else stands in its way.
     causes |= {str(row.error) for row in records if row.status == 429 or row.outcome == "timed_out"}
     causes |= {"cache"} if any(row.cache == "hit" for row in records) else set()
     if peak == 1 and sent > 1 and not causes & {"barrier", "pool"}:
-        yield Finding(cause="serial", lost=0.5, text="one call at a time")
+        yield Bottleneck(cause="serial", lost=0.5, text="one call at a time")
     elif sent > peak == settings.concurrency and busy > 0.5 and not causes and not late:
         worth = tally.answered / length / peak
         text = f"its {peak} slots, {busy:.0%} busy: one more is worth {worth:.2f}/s"
-        yield Finding(cause="slots", lost=0.0, text=text)
+        yield Bottleneck(cause="slots", lost=0.0, text=text)
     opened = sum(row.new_connection for row in records)
     if opened > 2 * peak and opened > 0.5 * sent:
-        yield Finding(
+        yield Bottleneck(
             cause="connections", lost=0.01, text=f"{opened:,} connections for {sent:,} calls"
         )
 
 
-def _waits(records: Sequence[Record], settings: Pipeline, tally: Tally) -> Iterator[Finding]:
+def _waits(records: Sequence[Record], settings: Pipeline, tally: Tally) -> Iterator[Bottleneck]:
     """What slots waited for instead of serving."""
     # Of the slots that were meant: ten calls in flight on five slots are not half idle.
     slot_s = min(peak_in_flight(records), settings.concurrency) * duration_s(records)
@@ -141,7 +141,7 @@ def _waits(records: Sequence[Record], settings: Pipeline, tally: Tally) -> Itera
     since_admission = n * sum(spent[stage] for stage in STAGES[1:])
     limited = min(1.0, n * spent["limiter"] / (slot_s if in_slot else since_admission))
     if limited > 0.02:
-        yield Finding(
+        yield Bottleneck(
             cause="limiter",
             lost=limited,
             text=f"the limit per user: {limited:.0%} of the {'slots' if in_slot else 'requests'}' "
@@ -153,7 +153,7 @@ def _waits(records: Sequence[Record], settings: Pipeline, tally: Tally) -> Itera
         if row.t_connected is not None and row.t_slot is not None and not row.new_connection
     )
     if pool_s > 0.02 * slot_s:
-        yield Finding(
+        yield Bottleneck(
             cause="pool",
             lost=min(1.0, pool_s / slot_s),
             text=f"the connection pool is too small: {min(1.0, pool_s / slot_s):.0%} of the slots' "
@@ -163,7 +163,7 @@ def _waits(records: Sequence[Record], settings: Pipeline, tally: Tally) -> Itera
     # Slots are idle for other causes too, and what ended early may have left its slot to others.
     barred = min(idle, n * spent["barrier"] / slot_s)
     if barred > 0.02:
-        yield Finding(
+        yield Bottleneck(
             cause="barrier",
             lost=barred,
             text=f"the barrier: {barred:.0%} of the slots' time is spent waiting for the slowest "
@@ -171,20 +171,20 @@ def _waits(records: Sequence[Record], settings: Pipeline, tally: Tally) -> Itera
         )
 
 
-def _limits(records: Sequence[Record], settings: Pipeline, tally: Tally) -> Iterator[Finding]:
+def _limits(records: Sequence[Record], settings: Pipeline, tally: Tally) -> Iterator[Bottleneck]:
     """What time limits did, or would have done."""
     n, length = len(tally.requests), duration_s(records)
     slots = max(1, peak_in_flight(records))
     stuck = [row for row in records if row.error == "never_answered"]
     if stuck:
-        yield Finding(
+        yield Bottleneck(
             cause="waits_for_ever",
             lost=1.0,
             text=f"no answer comes and nothing times out: {_names(stuck)} would wait for ever",
         )
     met = any(row.error == "job_deadline" for row in records)
     if met or tally.verdicts["job_deadline"]:
-        yield Finding(
+        yield Bottleneck(
             cause="job_deadline",
             lost=1.0,
             text=f"the job's deadline: {tally.answered:,} of {n:,} answered, nothing handed over",
@@ -197,7 +197,7 @@ def _limits(records: Sequence[Record], settings: Pipeline, tally: Tally) -> Iter
     p99 = quantiles(served)["p99"]
     # Where nothing was ever answered there is no measure: a minute is long for any call.
     if settings.attempt_timeout_s is None and longest > (10 * p99 or 60.0):
-        yield Finding(
+        yield Bottleneck(
             cause="no_time_limit",
             lost=min(1.0, longest / length),
             text=f"one call hung for {longest:.0f} s and nothing timed it out",
@@ -208,7 +208,7 @@ def _limits(records: Sequence[Record], settings: Pipeline, tally: Tally) -> Iter
 
 def _given_up(
     records: Sequence[Record], settings: Pipeline, slot_s: float, p99: float
-) -> Iterator[Finding]:
+) -> Iterator[Bottleneck]:
     limit = settings.attempt_timeout_s
     gone = [row for row in records if row.error == "attempt_timeout" and row.t_sent is not None]
     held = sum(row.t_end - (row.t_slot or row.t_queued) for row in gone)
@@ -221,12 +221,12 @@ def _given_up(
     # Without one answer nothing says how long is long enough.
     if p99 > 0 and better < limit:
         advice = f"{better:.{0 if better >= 10 else 1}f} s would do (p99 of answers is {p99:.1f} s)"
-        yield Finding(cause="limit_too_long", lost=share, text=f"{told}; {advice}")
+        yield Bottleneck(cause="limit_too_long", lost=share, text=f"{told}; {advice}")
     else:
-        yield Finding(cause="no_first_token", lost=share, text=told)
+        yield Bottleneck(cause="no_first_token", lost=share, text=told)
 
 
-def _patience(records: Sequence[Record], slot_s: float, p99: float) -> Iterator[Finding]:
+def _patience(records: Sequence[Record], slot_s: float, p99: float) -> Iterator[Bottleneck]:
     """Calls that a client gave up by a limit of its own, which no setting knows: a target's."""
     waits = [
         row.t_end - row.t_sent
@@ -241,10 +241,10 @@ def _patience(records: Sequence[Record], slot_s: float, p99: float) -> Iterator[
     told += f"{share:.0%} of the slots' time"
     if 0 < max(0.1, 2 * p99) < max(waits) and p99 > 0:
         told += f"; a limit of {max(0.1, 2 * p99):.1f} s would do (p99 of answers is {p99:.1f} s)"
-    yield Finding(cause="patience", lost=share, text=told)
+    yield Bottleneck(cause="patience", lost=share, text=told)
 
 
-def _provider(records: Sequence[Record], tally: Tally) -> Iterator[Finding]:
+def _provider(records: Sequence[Record], tally: Tally) -> Iterator[Bottleneck]:
     """What the provider did."""
     n, status = len(tally.requests), Counter(row.status for row in records)
     refused, failed = tally.verdicts["refused"], tally.verdicts["server_error"]
@@ -252,7 +252,7 @@ def _provider(records: Sequence[Record], tally: Tally) -> Iterator[Finding]:
         spent = time_s(tally.requests)
         share = spent["backoff"] / (sum(spent[stage] for stage in STAGES[1:]) or 1.0)
         text = f"throttled {status[429]:,} times, {share:.0%} of the slots' time spent backing off"
-        yield Finding(
+        yield Bottleneck(
             cause="throttled",
             lost=max(share, refused / n),
             text=f"{text}, {refused:,} requests given up" if refused else text,
@@ -260,15 +260,15 @@ def _provider(records: Sequence[Record], tally: Tally) -> Iterator[Finding]:
     errors = sum(count for code, count in status.items() if code is not None and code >= 500)
     if errors:
         end = f"{failed:,} requests given up" if failed else "retried"
-        yield Finding(
+        yield Bottleneck(
             cause="server_errors", lost=failed / n, text=f"{errors:,} answers of 5xx, {end}"
         )
     yield from _failures(tally)
     yield from _warming(tally)
 
 
-def _failures(tally: Tally) -> Iterator[Finding]:
-    """Requests lost to what no other finding tells of."""
+def _failures(tally: Tally) -> Iterator[Bottleneck]:
+    """Requests lost to what no other bottleneck tells of."""
     causes = Counter(
         cause
         for rows in tally.requests
@@ -279,14 +279,14 @@ def _failures(tally: Tally) -> Iterator[Finding]:
     if causes:
         lost = causes.total()
         named = ", ".join(f"{cause} {count:,}" for cause, count in causes.most_common(3))
-        yield Finding(
+        yield Bottleneck(
             cause="failures",
             lost=lost / len(tally.requests),
             text=f"{lost:,} of {len(tally.requests):,} requests came to nothing: {named}",
         )
 
 
-def _warming(tally: Tally) -> Iterator[Finding]:
+def _warming(tally: Tally) -> Iterator[Bottleneck]:
     """A provider that gets faster over the run: its first fifth against its last.
 
     Chance must not explain it: of fifty lognormal times (sigma .65) the medians of two fifths
@@ -305,7 +305,7 @@ def _warming(tally: Tally) -> Iterator[Finding]:
     times = [seconds for _, seconds in served]
     first, last = median(times[:fifth]), median(times[-fifth:])
     if first > 1.3 * last > 0 and _welch(times[:fifth], times[-fifth:]) > 3:
-        yield Finding(
+        yield Bottleneck(
             cause="warming_up",
             lost=max(0.0, 1 - last / fmean(times)),
             text=f"the provider warms up: {first:.1f} s a call at first, {last:.1f} s at last",

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.bottlenecks import connection_cost_s
 from harness.experiments.compare import explain_connections
 from harness.experiments.run import Run, prepare_variant, run_one
-from harness.findings import connection_cost_s
 from harness.report.headline import best_of, headline, lessons
 from harness.scenario.load import load_file
 
@@ -77,12 +77,12 @@ def test_names_change_nothing_but_names(runs: list[Run], nameless: list[Run]) ->
     named, renamed = ([run.report for run in some] for some in (runs, nameless))
     assert headline(renamed) == _renamed(headline(named))
     assert lessons(renamed) == [_renamed(line) for line in lessons(named)]
-    assert [run.findings for run in nameless] == [run.findings for run in runs]
+    assert [run.bottlenecks for run in nameless] == [run.bottlenecks for run in runs]
 
 
 def test_the_crisis_finds_what_each_variant_has(runs: list[Run]) -> None:
     """The causes of every variant are the ones that it was built with, the costliest first."""
-    found = {run.variant: [finding.cause for finding in run.findings] for run in runs}
+    found = {run.variant: [bottleneck.cause for bottleneck in run.bottlenecks] for run in runs}
     assert found == {
         "sequential": ["serial", "connections"],
         "batched": ["barrier"],
@@ -102,9 +102,9 @@ def test_a_connection_costs_what_the_provider_charges(runs: list[Run]) -> None:
         by_name["sequential"].result.records, by_name["after"].result.records
     )
     assert cost_s == pytest.approx(0.2, abs=1e-6)
-    (told,) = (f for f in by_name["sequential"].findings if f.cause == "connections")
+    (told,) = (f for f in by_name["sequential"].bottlenecks if f.cause == "connections")
     assert re.fullmatch(
         r"200 connections for 200 calls: 0.20 s each, 1\d.\d% of its time", told.text
     )
-    assert by_name["sequential"].report["findings"][1]["text"] == told.text
+    assert by_name["sequential"].report["bottlenecks"][1]["text"] == told.text
     assert told.lost == pytest.approx(0.14, abs=0.02)

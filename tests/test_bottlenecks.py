@@ -1,4 +1,4 @@
-"""Findings: each cause is found where it is and not where it is not, by records alone."""
+"""Bottlenecks: each cause is found where it is and not where it is not, by records alone."""
 
 from statistics import NormalDist
 
@@ -7,7 +7,7 @@ import pytest
 from rows import attempt, served
 
 from harness.attribution import Stage
-from harness.findings import Finding, connection_cost_s, findings, held_s, peak_in_flight
+from harness.bottlenecks import Bottleneck, bottlenecks, connection_cost_s, held_s, peak_in_flight
 from harness.records import Record
 from harness.scenario.pipeline import Pipeline
 from mock_llm.rng import Keyed
@@ -210,22 +210,22 @@ CASES: dict[str, tuple[list[Record], Pipeline, set[str]]] = {
 def test_what_is_found_is_what_is_there(case: str) -> None:
     """Each cause is found in rows that have it, and no other is found in them."""
     records, settings, expected = CASES[case]
-    found = findings(records, settings, job_failed="deadline" in case)
-    assert {finding.cause for finding in found} == expected
+    found = bottlenecks(records, settings, job_failed="deadline" in case)
+    assert {bottleneck.cause for bottleneck in found} == expected
     assert len(found) == len(expected)
 
 
-def _one(case: str, cause: str) -> Finding:
+def _one(case: str, cause: str) -> Bottleneck:
     records, settings, _ = CASES[case]
-    found = findings(records, settings, job_failed="deadline" in case)
-    return next(finding for finding in found if finding.cause == cause)
+    found = bottlenecks(records, settings, job_failed="deadline" in case)
+    return next(bottleneck for bottleneck in found if bottleneck.cause == cause)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_costliest_comes_first(case: str) -> None:
-    """A cost is a share, and shares fall from finding to finding."""
+    """A cost is a share, and shares fall from bottleneck to bottleneck."""
     records, settings, _ = CASES[case]
-    costs = [finding.lost for finding in findings(records, settings)]
+    costs = [bottleneck.lost for bottleneck in bottlenecks(records, settings)]
     assert costs == sorted(costs, reverse=True)
     assert all(0 <= cost <= 1 for cost in costs)
 
@@ -285,7 +285,7 @@ TEXTS = [
 
 
 @pytest.mark.parametrize(("case", "cause", "text"), TEXTS)
-def test_a_finding_says_its_figures(case: str, cause: str, text: str) -> None:
+def test_a_bottleneck_says_its_figures(case: str, cause: str, text: str) -> None:
     """The text carries the numbers that the rows give, and no advice that they do not."""
     assert _one(case, cause).text == text
 
@@ -295,12 +295,12 @@ def test_scatter_is_no_warming_up(seed: int) -> None:
     """Fifty calls of the crisis' own spread (sigma .65) do not look like a provider that warms."""
     uniform, quantile = Keyed(seed).uniform, NormalDist(0, 0.65).inv_cdf
     times = [2.718281828 ** quantile(uniform("test", str(i), 0)) for i in range(50)]
-    assert "warming_up" not in {finding.cause for finding in findings(served(times), FIVE)}
+    assert "warming_up" not in {bottleneck.cause for bottleneck in bottlenecks(served(times), FIVE)}
 
 
 def test_server_errors_that_nobody_retried_are_not_called_so() -> None:
     """Where 5xx ended requests, the text says how many."""
-    (found,) = findings(_refused(served([1.0] * 4), 503, 2), FIVE)
+    (found,) = bottlenecks(_refused(served([1.0] * 4), 503, 2), FIVE)
     assert found.text == "2 answers of 5xx, 2 requests given up"
     assert found.lost == 0.5
 

@@ -1,0 +1,85 @@
+"""What befalls connections and look-ups before there is any request: pure, the time is handed in.
+
+The faults are those of `[upstream.faults]` that are `NetworkFault`s; which connection or look-up
+they strike is keyed by its number.
+"""
+
+from collections.abc import Callable, Mapping
+
+from mock_llm.config import Upstream
+from mock_llm.faults import DnsFailure, Fault, NetworkFault, TlsStall
+from mock_llm.rng import Keyed
+
+
+class Armed:
+    """The faults of one kind in a run, in the order of the scenario.
+
+    Args:
+        kind: of these faults.
+        thing: what they strike, for the keys: `connection` or `look-up`.
+        seed: of the weather.
+    """
+
+    def __init__(self, kind: type[NetworkFault], thing: str, seed: int) -> None:
+        self._kind, self._thing, self._weather = kind, thing, Keyed(seed)
+        self._number = 0
+        self._began: float | None = None
+        self._seen: dict[str, int] = {}
+        self._faults: list[tuple[str, NetworkFault, Callable[[str, int], float]]] = []
+
+    def change(self, faults: Mapping[str, Fault]) -> None:
+        """Have other faults from now on; the numbers go on."""
+        self._faults = [
+            (name, fault, self._weather.stream(f"fault:{name}"))
+            for name, fault in faults.items()
+            if isinstance(fault, self._kind)
+        ]
+
+    def __bool__(self) -> bool:
+        return bool(self._faults)
+
+    def strikes(self, now: float) -> str | None:
+        """Return the name of the fault that strikes the next connection or look-up, if one does.
+
+        Args:
+            now: seconds since any fixed origin; must not fall between calls.
+        """
+        if self._began is None:
+            self._began = now
+        key, self._number = f"{self._thing}:{self._number}", self._number + 1
+        for name, fault, uniform in self._faults:
+            if not (rate := fault.rate_at(now - self._began)):
+                continue
+            seen = self._seen[name] = self._seen.get(name, 0) + 1
+            if (fault.first_n is None or seen <= fault.first_n) and uniform(key, 0) < rate:
+                return name
+        return None
+
+
+class Network:
+    """The network between a client and the provider.
+
+    Attributes:
+        stalls: what stalls connections.
+        look_ups: what fails look-ups.
+    """
+
+    def __init__(self, upstream: Upstream, seed: int) -> None:
+        self.stalls = Armed(TlsStall, "connection", seed)
+        self.look_ups = Armed(DnsFailure, "look-up", seed)
+        self.change(upstream)
+
+    def change(self, upstream: Upstream) -> None:
+        """Have another upstream's faults from now on."""
+        self.stalls.change(upstream.faults)
+        self.look_ups.change(upstream.faults)
+
+
+def absent(upstream: Upstream) -> list[str]:
+    """What a reader must know of faults that a server on the wall clock cannot inject."""
+    names = [name for name, fault in upstream.faults.items() if isinstance(fault, DnsFailure)]
+    return [
+        f"fault {name!r} (dns_failure) does nothing here: no server can make its clients' look-ups "
+        "fail; it exists on the virtual clock only"
+        for name in names
+    ]
