@@ -35,6 +35,7 @@ _ENDINGS: Mapping[Ended, Ending] = {
     "stopped": "stall",
     "unreachable": "refused",
 }
+_MOST_TOKENS = 10**9
 _CUTS = frozenset({"stall", "eof", "reset", "end"})
 
 
@@ -113,7 +114,7 @@ class Replay:
             account=account,
             prompt_tokens=max(take.said.prompt_tokens for take in takes),
             text=text,
-            max_tokens=cap if isinstance(cap, int) else None,
+            max_tokens=cap if isinstance(cap, int) and 0 < cap < _MOST_TOKENS else None,
             stream=body.get("stream") is True,
             new_connection=new_connection,
             route=_route(asked),
