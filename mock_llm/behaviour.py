@@ -13,11 +13,15 @@ import msgspec
 
 from mock_llm.config import Upstream
 from mock_llm.counts import Counts
+from mock_llm.fallback import after, fault_key, is_the_models, next_call, unknown_model
 from mock_llm.faults import ArmedFault
 from mock_llm.offer import Offer, compiled
 from mock_llm.plan import Call, Plan
-from mock_llm.replies import TEXT_TOKENS, Reply, limited, padded, reply, words
+from mock_llm.quota import Quota, quota_of
+from mock_llm.replies import TEXT_TOKENS, limited, padded, reply, words
 from mock_llm.rng import Keyed
+from mock_llm.shaped import Said, shaped
+from mock_llm.structured import Unsatisfiable
 from mock_llm.throttle import AccountWindows
 from mock_llm.tokens import counter
 
@@ -43,6 +47,7 @@ class Provider:
         self._weather = weather
         self._transit = weather.stream("transit")
         self._label = weather.stream("label")
+        self._shape = weather.stream("shape")
         self._arrived, self._admitted = Counts(), Counts()
         self._began: float | None = None
         self._offers: dict[str, Offer] = {}
@@ -93,10 +98,21 @@ class Provider:
         if refusal is not None:
             return self._on_connection(refusal, call, -1)
         draw = self._admitted.next(call.key)
+        plan = self._attempt(call, draw, now)
+        for hop, model in enumerate(call.fallbacks, 1):
+            if is_the_models(plan) and model in self._offers:
+                again = self._attempt(next_call(call, hop), draw, now, hop)
+                plan = after(plan, again, model)
+        return plan
+
+    def _attempt(self, call: Call, draw: int, now: float, hop: int = 0) -> Plan:
+        """Decide what one model does; `hop` is its place in the request's list."""
+        since_s = 0.0 if self._began is None else now - self._began
         offer = self._offers[call.model]
         plan = good = self._answer(call, offer, draw, now)
+        struck = msgspec.structs.replace(call, key=fault_key(call, hop)) if hop else call
         for fault in self._faults:
-            plan = fault.apply(plan, call, draw, now - self._began)
+            plan = fault.apply(plan, struck, draw, since_s)
         if plan.cost_usd and plan.completion_tokens != good.completion_tokens:
             unsaid = good.completion_tokens - plan.completion_tokens
             cost_usd = max(plan.cost_usd - unsaid * offer.completion_usd, 0.0)
@@ -107,10 +123,14 @@ class Provider:
             offer.cache.remember(call.prefix, now)
         return plan
 
+    def quota(self, account: str, now: float) -> Quota:
+        """Return what the account may still ask for; it counts nothing."""
+        return quota_of(self._windows, account, now)
+
     def _refusal(self, call: Call, now: float) -> Plan | None:
         offer = self._offers.get(call.model)
         if offer is None:
-            return _refused(call, 400, "invalid_request", f"{call.model} is not a valid model ID")
+            return _refused(call, *unknown_model(call.model, self.upstream.dialect))
         context = offer.model.context_length
         if call.prompt_tokens > context:
             message = (
@@ -131,7 +151,10 @@ class Provider:
         return msgspec.structs.replace(refused, first_token_s=at, last_token_s=at)
 
     def _answer(self, call: Call, offer: Offer, draw: int, now: float) -> Plan:
-        said = self._reply(call, offer)
+        try:
+            said, tool_calls = self._said(call, offer)
+        except Unsatisfiable as error:
+            return _refused(call, 400, "invalid_request", f"Invalid schema: {error}")
         cached = offer.cached_tokens(call, now)
         fresh = call.prompt_tokens - cached
         first = offer.first_token_s(call, draw, fresh, now)
@@ -141,6 +164,7 @@ class Provider:
             first_token_s=first,
             last_token_s=first + max(said.tokens - 1, 0) * offer.itl(call.key, draw),
             reply=said.text,
+            tool_calls=tool_calls,
             completion_tokens=said.tokens,
             finish_reason=said.finish_reason,
             prompt_tokens=call.prompt_tokens,
@@ -151,14 +175,24 @@ class Provider:
             draw=draw,
         )
 
-    def _reply(self, call: Call, offer: Offer) -> Reply:
+    def _said(self, call: Call, offer: Offer) -> Said:
         # Keyed by the request alone: a retry says the same as the attempt that it repeats.
         wanted = None if offer.output is None else max(1, round(offer.output(call.key, 0)))
         if self.upstream.reply == "text":
-            return limited(words(wanted or TEXT_TOKENS), call.max_tokens, self._count)
-        uniform = self._label(call.key, 0)
-        text = reply(call.text, self.answers.get(call.key), offer.model.skill, uniform)
-        return limited(padded(text, wanted or 0), call.max_tokens, self._count)
+            text = words(wanted or TEXT_TOKENS)
+        else:
+            uniform = self._label(call.key, 0)
+            text = reply(call.text, self.answers.get(call.key), offer.model.skill, uniform)
+            text = padded(text, wanted or 0)
+        if call.wants is None:
+            return Said(limited(text, call.max_tokens, self._count))
+        return shaped(
+            call.wants,
+            text,
+            call.max_tokens,
+            self._count,
+            lambda path: self._shape(f"{call.key}\0{path}", 0),
+        )
 
 
 def _refused(

@@ -121,6 +121,11 @@ class Upstream(Table, frozen=True, kw_only=True):
         handler_cancellation: work for a departed client is cancelled.
         token_counts: `estimate` is cheap, `exact` needs the `tokens` extra.
         reply: `review` answers as a review classifier, `text` with words.
+        dialect: `openai` speaks as OpenAI itself does, with nothing that OpenRouter adds.
+        usage_chunk: how OpenRouter's streams end: `finish_again` (since August 2026) repeats the
+            finish chunk with the usage; `no_choices` (early 2026) has it on a chunk without any
+            choice; `empty_delta` (2025) on one whose delta is empty.
+        user_id: the `user_id` of OpenRouter's errors; None: they have none.
     """
 
     profile: Profile = Profile()
@@ -133,3 +138,6 @@ class Upstream(Table, frozen=True, kw_only=True):
     handler_cancellation: bool = False
     token_counts: Literal["estimate", "exact"] = "estimate"  # noqa: S105 - tokens of text
     reply: Literal["review", "text"] = "review"
+    dialect: Literal["openrouter", "openai"] = "openrouter"
+    usage_chunk: Literal["finish_again", "no_choices", "empty_delta"] = "finish_again"
+    user_id: str | None = None

@@ -31,17 +31,19 @@ class Framing(msgspec.Struct, frozen=True):
     Attributes:
         chunked: the client speaks HTTP/1.1; an older one is told the end by closing.
         close: the connection ends with this response.
+        usual: header fields that every response has.
     """
 
     chunked: bool = True
     close: bool = False
+    usual: bytes = _USUAL
 
     def head(self, status: int, fields: bytes) -> bytes:
         """Status line and header fields; the blank line is not among them."""
         line = _LINES.get(status)
         if line is None:  # 520 to 529 are Cloudflare's and have no phrase
             line = b"HTTP/1.1 %d Unknown\r\n" % status
-        return line + fields + _USUAL + (b"Connection: close\r\n" if self.close else b"")
+        return line + fields + self.usual + (b"Connection: close\r\n" if self.close else b"")
 
     def whole(self, status: int, fields: bytes, body: bytes) -> bytes:
         """A response whose length is known: head and body in one piece."""

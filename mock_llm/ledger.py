@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from mock_llm.accounts import Accounts
 from mock_llm.errors import InputError
 from mock_llm.plan import Plan
 
@@ -19,13 +20,14 @@ class Row(msgspec.Struct, kw_only=True, gc=False):
         key: see `plan.Call`; empty when the request could not be read.
         attempt: the client's `X-Attempt` header, for the record only.
         account: the API key, shortened when it is long enough to be a real one.
-        model: as requested.
+        model: as requested; of several, the one that served.
         stream: server-sent events were asked for.
         new_connection: first request on its connection.
         arrived_s: its head was read.
         admitted_s: the provider decided about it; None when it never came to that.
         status: as planned or refused; 0 when nothing was decided.
         error: wire error class, "" for none.
+        finish_reason: as planned; "" for none.
         injected: names of the faults that fired.
         draw: which draw of the request's weather it used; -1 for none.
         planned_first_token_s: seconds from admission.
@@ -51,6 +53,7 @@ class Row(msgspec.Struct, kw_only=True, gc=False):
     admitted_s: float | None = None
     status: int = 0
     error: str = ""
+    finish_reason: str = ""
     injected: tuple[str, ...] = ()
     draw: int = -1
     planned_first_token_s: float | None = None
@@ -119,11 +122,13 @@ class Ledger:
     Attributes:
         rows: the last `limit` finished rows, oldest first.
         totals: over all of them.
+        accounts: likewise, by account.
     """
 
     def __init__(self, file: Path | None = None, *, limit: int = 10_000) -> None:
         self.rows: deque[Row] = deque(maxlen=limit)
         self.totals = Totals()
+        self.accounts = Accounts()
         self._encode = msgspec.json.Encoder().encode
         try:
             # Unbuffered, so that a row is in the file as soon as it has ended.
@@ -140,6 +145,8 @@ class Ledger:
         totals.completion_tokens += row.completion_tokens
         totals.billed_usd += row.billed_usd
         totals.ended[row.ended] += 1
+        tokens = row.prompt_tokens + row.completion_tokens
+        self.accounts.add(row.account, tokens, row.billed_usd)
         if self._file:
             self._file.write(self._encode(row) + b"\n")
 

@@ -1,15 +1,12 @@
 """When what is sent: ticks of keep-alives, and a reply in pieces of about one token each."""
 
-import re
 from collections.abc import Iterator
-from itertools import count
+from itertools import count as counting
 
 import msgspec
 
 from mock_llm import wire
 from mock_llm.plan import Plan
-
-_PIECES = re.compile(r"\s*\w+|\s*[^\w\s]+|\s+")  # words and marks: about one a token
 
 
 class Write(msgspec.Struct, frozen=True, gc=False):
@@ -32,11 +29,14 @@ def text_events(events: wire.Events, plan: Plan) -> Iterator[Write]:
     Tokens are evenly spaced. A piece leaves with its first token, so that the first text is there
     at `first_token_s` however pieces and tokens relate.
     """
-    pieces = _PIECES.findall(plan.reply)
-    tokens = plan.completion_tokens
-    for index, piece in enumerate(pieces):
-        token = index * tokens // len(pieces)
-        yield Write(_token_s(plan, token), events.piece(piece), token + 1)
+    pieces = wire.pieces(plan.reply)
+    carried = events.calls or map(events.piece, pieces)  # lazily: an answer may have thousands
+    count, tokens = len(events.calls or pieces), plan.completion_tokens
+    if events.opening and count:
+        yield Write(_token_s(plan, 0), events.opening)
+    for index, event in enumerate(carried):
+        token = index * tokens // count
+        yield Write(_token_s(plan, token), event, token + 1)
 
 
 def _token_s(plan: Plan, index: int) -> float:
@@ -51,7 +51,7 @@ def ticks(interval_s: float | None, until_s: float) -> Iterator[float]:
     """Multiples of the interval before `until_s`; multiplied, since sums would drift."""
     if interval_s is None:
         return
-    for number in count(1):
+    for number in counting(1):
         if (at_s := number * interval_s) >= until_s:
             return
         yield at_s

@@ -11,6 +11,8 @@ from typing import Literal
 
 import msgspec
 
+from mock_llm.wants import Wants
+
 Ending = Literal["clean", "refused", "hang", "stall", "keep_alive", "end", "eof", "reset"]
 Reach = Literal["nothing", "headers", "part", "done", "all"]
 Form = Literal[
@@ -24,6 +26,7 @@ Form = Literal[
     "hints_in_headers",
     "hints_in_body",
     "in_flight_budget",
+    "moderation",
     # of bodies that are no answer
     "error_body",
     "no_choices",
@@ -42,13 +45,21 @@ Form = Literal[
 ]
 
 
+class ToolCall(msgspec.Struct, frozen=True):
+    """A tool that the model calls; the arguments are JSON."""
+
+    name: str
+    arguments: str
+
+
 class Call(msgspec.Struct, frozen=True, kw_only=True):
     """What behaviour needs to know of one HTTP request.
 
     Attributes:
         key: identity of the request for keyed weather (`X-Request-Key`, else a hash of the last
             user message); equal for every attempt at the same request.
-        model: model id as requested.
+        model: model id as requested; the first of several that is on offer.
+        fallbacks: models to try when that one is refused by its provider's fault, in order.
         account: who is throttled: the API key.
         prompt_tokens: tokens of all messages.
         prefix: chained digests of the messages, shortest prefix first, with the tokens up to and
@@ -56,17 +67,22 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         text: last user message, for the classifier's reply.
         max_tokens: cap on the completion, or None.
         stream: server-sent events were asked for.
+        include_usage: the stream is to end with its usage; OpenRouter sends it anyhow.
+        wants: what the answer has to look like; None: it is free.
         new_connection: first request on its connection.
     """
 
     key: str
     model: str
+    fallbacks: tuple[str, ...] = ()
     account: str = ""
     prompt_tokens: int
     prefix: tuple[tuple[bytes, int], ...] = ()
     text: str = ""
     max_tokens: int | None = None
     stream: bool = False
+    include_usage: bool = False
+    wants: Wants | None = None
     new_connection: bool = False
 
 
@@ -77,6 +93,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         status: HTTP status; 200 unless refused.
         error: wire error class (`rate_limit_exceeded`, `provider_overloaded`, ...) or "".
         message: the error's human text, "" when there is none.
+        reasons: of a moderation: what the input was flagged for.
+        model: the fallback that serves; "" for the model of the call.
         retry_after_s: the true wait until a retry can succeed, when the provider knows it.
         ending: `clean` plays to the end; `refused` answers with the error; `hang` sends nothing and
             never answers. The others play as far as `reach`: then `stall` is silent for ever,
@@ -91,8 +109,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         first_token_s: first token (or the refusal) is ready, from admission.
         last_token_s: last token is ready.
         reply: the text to send.
-        completion_tokens: its length in tokens.
-        finish_reason: `stop`, `length`, `error`, or "" for none.
+        tool_calls: sent in place of a text.
+        completion_tokens: its length, or theirs, in tokens.
+        finish_reason: `stop`, `length`, `tool_calls`, `error`, or "" for none.
         prompt_tokens: as counted.
         cached_tokens: of these, served by the prompt cache.
         cost_usd: what a completed answer costs.
@@ -103,6 +122,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     status: int = 200
     error: str = ""
     message: str = ""
+    reasons: tuple[str, ...] = ()
+    model: str = ""
     retry_after_s: float | None = None
     ending: Ending = "clean"
     reach: Reach = "all"
@@ -112,8 +133,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     first_token_s: float = 0.0
     last_token_s: float = 0.0
     reply: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
     completion_tokens: int = 0
-    finish_reason: Literal["stop", "length", "error", ""] = "stop"
+    finish_reason: Literal["stop", "length", "tool_calls", "error", ""] = "stop"
     prompt_tokens: int = 0
     cached_tokens: int = 0
     cost_usd: float = 0.0

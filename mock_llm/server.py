@@ -11,13 +11,14 @@ from typing import NamedTuple
 from aiohttp import hdrs, web
 from multidict import CIMultiDictProxy, istr
 
-from mock_llm import envelope, framing, wire
+from mock_llm import envelope, framing, shapes
 from mock_llm.behaviour import Provider
 from mock_llm.chat import Reader, read_chat
 from mock_llm.config import Upstream
 from mock_llm.connection import Connection, ConnectionServer, Sent
 from mock_llm.envelope import BadRequest, Refusal
 from mock_llm.framing import Framing
+from mock_llm.get_pages import Pages
 from mock_llm.ledger import Ledger, Row
 from mock_llm.plan import Call
 from mock_llm.player import Player
@@ -25,13 +26,9 @@ from mock_llm.player import Player
 EPOCH_S = 1_793_491_200.0  # 2026-11-01 00:00 UTC
 BACKLOG = 4096  # aiohttp's 128 drops connections in a burst
 
-_METHODS = {
-    f"{prefix}{path}": method
-    for prefix in ("/api/v1", "/v1", "")
-    for path, method in (("/chat/completions", hdrs.METH_POST), ("/models", hdrs.METH_GET))
-}
+_PREFIXES = ("/api/v1", "/v1", "")
+_CHATS = frozenset(f"{prefix}/chat/completions" for prefix in _PREFIXES)
 _KEEP, _CLOSE = Sent(close=False), Sent(close=True)
-_OPEN, _LAST, _HTTP_1_0 = Framing(), Framing(close=True), Framing(chunked=False, close=True)
 _REQUEST_KEY, _ATTEMPT = istr("X-Request-Key"), istr("X-Attempt")
 
 
@@ -102,7 +99,8 @@ class MockServer:
     def _read_settings(self, upstream: Upstream) -> None:
         self._reader = Reader(upstream)
         self._keys = frozenset(upstream.keys)
-        self._models = wire.models(upstream.models, int(self._epoch_s))
+        self._pages = Pages(upstream, self.ledger, self._epoch_s)
+        self._open, self._last, self._http_1_0 = shapes.frames(self._player.style)
 
     def mount(self, path: str, endpoint: Endpoint) -> None:
         """Serve something of one's own at a path and at everything below it.
@@ -143,22 +141,40 @@ class MockServer:
         link = request.protocol
         assert isinstance(link, Connection)  # noqa: S101 - no other kind is made here
         fresh, link.fresh = link.fresh, False
-        frame = _OPEN if request.keep_alive else _LAST
+        frame = self._open if request.keep_alive else self._last
         if request.version < (1, 1):
-            frame = _HTTP_1_0
+            frame = self._http_1_0
         path = request.raw_path.partition("?")[0]
-        method = _METHODS.get(path)
-        if method is None and (own := self._endpoints.get("/" + path[1:].partition("/")[0])):
-            await self._serve_own(request, link, frame, own)
-        elif request.method != method:
-            if request.method == hdrs.METH_HEAD:
-                frame = _LAST  # whose client takes no body: the next response would be misread
-            _send(link, frame, envelope.not_allowed(method) if method else envelope.NOT_FOUND)
-        elif method == hdrs.METH_GET:
-            link.send(frame.whole(200, framing.JSON, self._models))
-        else:
+        if path in _CHATS and request.method == hdrs.METH_POST:
             await self._chat(request, link, frame, fresh=fresh)
+        elif own := self._endpoints.get("/" + path[1:].partition("/")[0]):
+            await self._serve_own(request, link, frame, own)
+        else:
+            if request.method == hdrs.METH_HEAD:
+                frame = self._last  # whose client takes no body: the next would be misread
+            self._get(request, link, frame, path)
         return _CLOSE if frame.close else _KEEP
+
+    def _get(self, request: web.BaseRequest, link: Connection, frame: Framing, path: str) -> None:
+        """Answer what asks for no model."""
+        prefix = next(one for one in _PREFIXES if path.startswith(one))
+        name = path.removeprefix(prefix)
+        found: bytes | Refusal | None = None
+        if path in _CHATS:
+            found = envelope.not_allowed(hdrs.METH_POST)
+        elif request.method == hdrs.METH_GET:
+            found = self._pages.get(name, request.query.get("id", ""), self._account(request))
+        elif self._pages.get(name, "", envelope.NO_CREDENTIALS) is not None:
+            found = envelope.not_allowed(hdrs.METH_GET)
+        if isinstance(found, bytes):
+            fields = framing.JSON + self._player.fields("")
+            link.send(frame.whole(200, fields, found))
+        else:
+            self._refuse(link, frame, found or envelope.not_here(name))
+
+    def _refuse(self, link: Connection, frame: Framing, refusal: Refusal) -> None:
+        said = self._player.spoken(refusal)
+        link.send(frame.whole(said.status, framing.JSON + said.fields, said.body))
 
     async def _serve_own(
         self, request: web.BaseRequest, link: Connection, frame: Framing, own: Endpoint
@@ -181,7 +197,7 @@ class MockServer:
             self._player.refuse(link, frame, row, envelope.TOO_LARGE)
         except (web.RequestPayloadError, OSError):
             # A broken body, or a client that left in the middle of it: never a whole request.
-            _send(link, _LAST, envelope.invalid("the body is incomplete"))
+            self._refuse(link, self._last, envelope.invalid("the body is incomplete"))
             link.force_close()
         else:
             call = self._read(request.headers, body, row)
@@ -189,6 +205,15 @@ class MockServer:
                 self._player.refuse(link, frame, row, call)
             else:
                 await self._player.play(link, frame, row, call)
+
+    def _account(self, request: web.BaseRequest) -> str | Refusal:
+        """Whose page is asked for, as the ledger has it."""
+        account = _bearer(request.headers.get(hdrs.AUTHORIZATION, ""))
+        if not account:
+            return envelope.NO_CREDENTIALS
+        if self._keys and account not in self._keys:
+            return envelope.UNKNOWN_KEY
+        return _masked(account)
 
     def _read(self, headers: CIMultiDictProxy[str], body: bytes, row: Row) -> Call | Refusal:
         """Make a call of a request, or say what is wrong with it; fills in who asked for what."""
@@ -202,15 +227,13 @@ class MockServer:
             return envelope.UNKNOWN_KEY
         try:
             chat = read_chat(body)
+            call = self._reader.call(
+                chat, key=key, account=account, new_connection=row.new_connection
+            )
         except BadRequest as error:
-            return envelope.invalid(str(error))
-        call = self._reader.call(chat, key=key, account=account, new_connection=row.new_connection)
+            return envelope.unread(error)
         row.key, row.model, row.stream = _clean(call.key), call.model, call.stream
         return call
-
-
-def _send(link: Connection, frame: Framing, refusal: Refusal) -> None:
-    link.send(frame.whole(refusal.status, framing.JSON + refusal.fields, refusal.body))
 
 
 def _bearer(authorization: str) -> str:

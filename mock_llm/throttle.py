@@ -36,6 +36,11 @@ class SlidingWindow:
             return None
         return _wait(now, expiries[0])
 
+    def left(self, now: float) -> tuple[int, float]:
+        """Return how many more may come at once, and the wait (s) until the window is empty."""
+        counted = sum(1 for expiry in self._expiries if expiry > now)
+        return self.limit - counted, self._expiries[-1] - now if counted else 0.0
+
     def idle(self, now: float) -> bool:
         """Whether the window is empty: as good as new."""
         return not self._expiries or self._expiries[-1] <= now
@@ -67,6 +72,11 @@ class AccountWindows:
         if wait is None:
             self._windows.move_to_end(account)
         return wait
+
+    def left(self, account: str, now: float) -> tuple[int, float]:
+        """Ask the account's window without counting; see `SlidingWindow.left`."""
+        window = self._windows.get(account)
+        return (self.limit, 0.0) if window is None else window.left(now)
 
     def __len__(self) -> int:
         return len(self._windows)

@@ -10,11 +10,12 @@ ready; a hang sends nothing at all. What faults make of an answer is in `broken`
 from collections.abc import Iterator
 from itertools import groupby
 
-from mock_llm import envelope, framing, pages, wire
+from mock_llm import envelope, framing, pages, shapes, wire
 from mock_llm.broken import Broken
 from mock_llm.framing import Framing
 from mock_llm.pacing import Write, text_events, ticks
 from mock_llm.plan import Call, Plan
+from mock_llm.wire import Style
 
 __all__ = ["Write", "timeline"]
 
@@ -27,6 +28,8 @@ def timeline(
     keep_alive_s: float | None,
     completion_usd: float = 0.0,
     frame: Framing = Framing(),  # noqa: B008 - immutable
+    style: Style = wire.OPENROUTER,
+    body: bytes | None = None,
 ) -> Iterator[Write]:
     """Return everything one attempt sends, in order of time.
 
@@ -37,32 +40,36 @@ def timeline(
         keep_alive_s: interval of keep-alives; None for silence.
         completion_usd: the part of the plan's cost that the completion has.
         frame: how the connection wants it.
+        style: what is spoken.
+        body: JSON of a page that no model makes: sent whole whatever faults do to answers, unless
+            the plan is a refusal or a hang.
     """
     if plan.ending == "hang":
         return iter(())
+    who = wire.identity(call.key, plan.draw, created, style)
     if plan.status != 200:
-        return iter((Write(plan.first_token_s, _refusal(call, plan, created, frame)),))
-    who = wire.identity(call.key, plan.draw, created)
+        return iter((Write(plan.first_token_s, _refusal(call, plan, who, frame)),))
+    if body is not None:
+        return iter((Write(plan.last_token_s, frame.whole(200, framing.JSON, body)),))
     if plan.forms or plan.ending != "clean":
         return Broken(call, plan, who, completion_usd, keep_alive_s, frame).writes()
-    marks = framing.marks(who)
+    marks = shapes.marks(who, call, plan)
     if call.stream:
-        events = wire.events(who, call, plan, completion_usd)
+        events = shapes.events(who, call, plan, completion_usd)
         return _stream(framing.EVENTS + marks, events, plan, keep_alive_s, frame)
-    body = wire.completion(who, call, plan, completion_usd)
+    body = shapes.completion(who, call, plan, completion_usd)
     if keep_alive_s is not None and plan.last_token_s > keep_alive_s:
         return _slow(framing.JSON + marks, body, plan, keep_alive_s, frame)
     whole = frame.whole(200, framing.JSON + marks, body)
     return iter((Write(plan.last_token_s, whole, plan.completion_tokens),))
 
 
-def _refusal(call: Call, plan: Plan, created: int, frame: Framing) -> bytes:
+def _refusal(call: Call, plan: Plan, who: wire.Identity, frame: Framing) -> bytes:
     if "html" in plan.forms:
-        who = wire.identity(call.key, plan.draw, created)
         return frame.whole(
             plan.status, pages.HTML + framing.ray(who), pages.page(plan.status, who.ray)
         )
-    refusal = envelope.planned(call, plan, created)
+    refusal = shapes.refusal(envelope.planned(call, plan, who.created), who.style, who.id)
     return frame.whole(refusal.status, framing.JSON + refusal.fields, refusal.body)
 
 
@@ -97,5 +104,5 @@ def _stream(
 def _timed(events: wire.Events, plan: Plan) -> Iterator[Write]:
     """The events of a stream without framing; what ends it comes with the last token."""
     yield from text_events(events, plan)
-    for data in (events.finish, events.usage, wire.DONE):
+    for data in filter(None, (events.finish, events.usage, wire.DONE)):
         yield Write(plan.last_token_s, data, plan.completion_tokens)

@@ -13,10 +13,12 @@ from mock_llm.faults.hang_mid_stream import HangMidStream
 from mock_llm.faults.html_error import HtmlError
 from mock_llm.faults.invalid_utf8 import InvalidUtf8
 from mock_llm.faults.keep_alive_hang import KeepAliveHang
+from mock_llm.faults.moderation import Moderation
 from mock_llm.faults.no_credit import NoCredit
 from mock_llm.faults.no_done import NoDone
 from mock_llm.faults.premature_eof import PrematureEof
 from mock_llm.faults.rate_limited import RateLimited
+from mock_llm.faults.rejected import Rejected
 from mock_llm.faults.server_error import ServerError
 from mock_llm.faults.slow_trickle import SlowTrickle
 from mock_llm.faults.split_utf8 import SplitUtf8
@@ -47,6 +49,8 @@ Fault = (
     | FinishError  # broken off by the provider
     | RateLimited  # 429 in five forms
     | NoCredit  # 402 in flight
+    | Moderation  # 403
+    | Rejected  # 400, 401, 402, 404, 413, 422
     | ServerError  # 408, 500, 502, 503, 524, 529
     | DuplicatedChunks  # events twice
     | SplitUtf8  # a character cut by a chunk
@@ -69,10 +73,12 @@ __all__ = [
     "HtmlError",
     "InvalidUtf8",
     "KeepAliveHang",
+    "Moderation",
     "NoCredit",
     "NoDone",
     "PrematureEof",
     "RateLimited",
+    "Rejected",
     "ServerError",
     "SlowTrickle",
     "SplitUtf8",

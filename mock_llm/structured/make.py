@@ -40,7 +40,11 @@ def instance(document: Document, uniform: Uniform, hints: Hints | None = None) -
     Raises:
         Unsatisfiable: none could be made.
     """
-    return _Maker(document, uniform, {} if hints is None else hints).made(document.root, "$", 0)
+    maker = _Maker(document, uniform, {} if hints is None else hints)
+    try:
+        return maker.made(document.root, "$", 0)
+    except (RecursionError, OverflowError) as error:
+        raise Unsatisfiable("the schema refers to itself without end, or is too deep") from error
 
 
 class _Maker:

@@ -42,9 +42,7 @@ def _window(schema: Schema) -> tuple[float, float]:
     return low, high
 
 
-def _beyond(limit: int | float | None, towards: float) -> int | float | None:
-    if isinstance(limit, int) and abs(limit) >= 2**53:
-        return limit + (1 if towards > 0 else -1)
+def _beyond(limit: float | None, towards: float) -> float | None:
     return None if limit is None else nextafter(limit, towards)
 
 

@@ -222,4 +222,7 @@ def document(raw: bytes) -> Document:
     Raises:
         Unsatisfiable: see `Document`.
     """
-    return Document(msgspec.json.decode(raw))
+    try:
+        return Document(msgspec.json.decode(raw))
+    except (RecursionError, UnicodeDecodeError) as error:
+        raise Unsatisfiable("no JSON Schema: nested too deeply, or no text") from error

@@ -117,7 +117,11 @@ def _member(op: Any, value: Any) -> str:
     if op is ops.CATEGORY:
         name = str(value).lower()
         known = _CLASSES.get(name.replace("_not", ""), "")
-        return known if "_not" not in name else "".join(one for one in _PRINTED if one not in _wide(known))
+        return (
+            known
+            if "_not" not in name
+            else "".join(one for one in _PRINTED if one not in _wide(known))
+        )
     return ""
 
 
