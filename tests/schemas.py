@@ -23,7 +23,9 @@ def _limited(low: str, high: str, values: st.SearchStrategy[Any]) -> st.SearchSt
 
 
 def _with(kind: str, *more: st.SearchStrategy[Json]) -> st.SearchStrategy[Json]:
-    return st.tuples(*more).map(lambda found: {"type": kind, **{k: v for d in found for k, v in d.items()}})
+    return st.tuples(*more).map(
+        lambda found: {"type": kind, **{k: v for d in found for k, v in d.items()}}
+    )
 
 
 FLOATS = st.floats(-1e6, 1e6).map(lambda value: round(value, 3))
@@ -33,8 +35,12 @@ STEPPED = st.builds(
     st.sampled_from([0.01, 0.1, 0.5, 2, 7]),
     st.integers(-20, 20),
 )
-NUMBERS = _with("number", _limited("minimum", "maximum", FLOATS)) | STEPPED | st.builds(
-    lambda low: {"type": "number", "exclusiveMinimum": low, "exclusiveMaximum": low + 1}, FLOATS
+NUMBERS = (
+    _with("number", _limited("minimum", "maximum", FLOATS))
+    | STEPPED
+    | st.builds(
+        lambda low: {"type": "number", "exclusiveMinimum": low, "exclusiveMaximum": low + 1}, FLOATS
+    )
 )
 STRINGS = (
     _with("string", _limited("minLength", "maxLength", st.integers(0, 60)))
@@ -47,7 +53,9 @@ FIXED = (
     st.lists(SCALARS, min_size=1, max_size=4).map(lambda values: {"enum": values})
     | SCALARS.map(lambda value: {"const": value})
     | st.sampled_from([{"type": "boolean"}, {"type": "null"}, {}, True])
-    | st.sampled_from([["string", "null"], ["integer", "string"]]).map(lambda kinds: {"type": kinds})
+    | st.sampled_from([["string", "null"], ["integer", "string"]]).map(
+        lambda kinds: {"type": kinds}
+    )
 )
 LEAVES = INTEGERS | NUMBERS | STRINGS | FIXED
 
@@ -56,9 +64,16 @@ def _arrays(parts: st.SearchStrategy[Any]) -> st.SearchStrategy[Json]:
     sizes = _limited("minItems", "maxItems", st.integers(0, 4))
     plain = st.builds(lambda items, size: {"type": "array", "items": items, **size}, parts, sizes)
     fixed = st.lists(parts, min_size=1, max_size=3).map(
-        lambda before: {"type": "array", "prefixItems": before, "items": False, "minItems": len(before)}
+        lambda before: {
+            "type": "array",
+            "prefixItems": before,
+            "items": False,
+            "minItems": len(before),
+        }
     )
-    unique = st.just({"type": "array", "items": {"enum": [1, 2, 3]}, "minItems": 3, "uniqueItems": True})
+    unique = st.just(
+        {"type": "array", "items": {"enum": [1, 2, 3]}, "minItems": 3, "uniqueItems": True}
+    )
     return plain | fixed | unique
 
 
@@ -88,13 +103,17 @@ def _combined(parts: st.SearchStrategy[Any]) -> st.SearchStrategy[Json]:
         | st.dictionaries(NAMES, parts, min_size=1, max_size=2).map(
             lambda some: {
                 "type": "object",
-                "allOf": [{"properties": {name: part}, "required": [name]} for name, part in some.items()],
+                "allOf": [
+                    {"properties": {name: part}, "required": [name]} for name, part in some.items()
+                ],
             }
         )
     )
 
 
-SCHEMAS = st.recursive(LEAVES, lambda parts: _arrays(parts) | _objects(parts) | _combined(parts), max_leaves=8)
+SCHEMAS = st.recursive(
+    LEAVES, lambda parts: _arrays(parts) | _objects(parts) | _combined(parts), max_leaves=8
+)
 
 TREE: Json = {
     "$defs": {

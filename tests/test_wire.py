@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openrouter.components import ChatResult, ChatStreamChunk, ModelsListResponse
 
-from mock_llm import envelope, wire
+from mock_llm import catalogue, envelope, wire
 from mock_llm.config import Model, default_models
 from mock_llm.framing import Framing
 from mock_llm.plan import Call, Plan
@@ -107,7 +107,7 @@ def test_provider_has_a_display_name() -> None:
 
 def test_models_list_is_what_the_sdk_expects() -> None:
     """The official SDK's strict model accepts the list; prices are plain decimals per token."""
-    body = wire.models(default_models(), CREATED)
+    body = catalogue.models(default_models(), CREATED)
     listed = ModelsListResponse.model_validate_json(body, strict=True)
     assert (listed.total_count, listed.links.next) == (5, None)
     assert [model.id for model in listed.data] == list(default_models())
@@ -120,7 +120,7 @@ def test_models_list_is_what_the_sdk_expects() -> None:
 def test_prices_are_decimals_whatever_they_are(price: float) -> None:
     """A price per token has no exponent and loses nothing."""
     model = Model(prompt_usd_per_m=price, completion_usd_per_m=1)
-    text = json.loads(wire.models({"a/b": model}, CREATED))["data"][0]["pricing"]["prompt"]
+    text = json.loads(catalogue.models({"a/b": model}, CREATED))["data"][0]["pricing"]["prompt"]
     assert re.fullmatch(r"\d+(\.\d+)?", text)
     assert abs(float(text) * 1e6 - price) <= 1e-9 * price
 
