@@ -3,8 +3,10 @@
 import asyncio
 import json
 
+import msgspec
 import openrouter
 import pytest
+from aiohttp import web
 from loopback import PATH, QUESTION, Client, head, mock, post, run
 from openrouter.components import GenerationResponse
 from openrouter.operations import GetCreditsResponse, GetCurrentKeyResponse, ListEndpointsResponse
@@ -12,7 +14,13 @@ from virtual_servers import PORT, the_loop
 
 from harness.engines.virtual_loop import run_virtual
 from mock_llm.accounts import Accounts
+from mock_llm.behaviour import Provider
 from mock_llm.config import Profile, Upstream
+from mock_llm.connection import Connection, ConnectionServer, Sent
+from mock_llm.framing import Framing
+from mock_llm.ledger import Ledger
+from mock_llm.plan import Call, Plan
+from mock_llm.player import Player
 from mock_llm.server import MockServer
 
 # The SDK's model warns of two keys that OpenRouter still sends.
@@ -214,3 +222,57 @@ def test_accounts_are_bounded() -> None:
         accounts.add(name, 10, 0.5)
     assert [accounts.used(name).attempts for name in "abc"] == [2, 0, 1]
     assert (accounts.used("a").tokens, accounts.used("a").billed_usd, len(accounts)) == (20, 1.0, 2)
+
+
+class Planned(Provider):
+    """A provider that knows beforehand what becomes of a page."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(Upstream(), seed=1)
+        self.plan = plan
+
+    def admit(self, call: Call, now: float) -> Plan:  # noqa: ARG002 - it is known beforehand
+        """Return the plan."""
+        return self.plan
+
+
+@pytest.mark.parametrize(
+    ("plan", "status"),
+    [
+        (Plan(), 200),
+        (Plan(forms=("torn",), ending="end", reach="part"), 200),
+        (Plan(status=503, error="provider_overloaded", ending="refused"), 503),
+        (Plan(ending="hang"), None),
+    ],
+)
+def test_pages_can_be_planned(plan: Plan, status: int | None) -> None:
+    """A page comes whole, is refused, or never comes, as a provider plans it."""
+
+    async def main() -> tuple[int | None, float]:
+        loop = the_loop()
+        provider = Planned(msgspec.structs.replace(plan, first_token_s=2.0, last_token_s=2.0))
+        player = Player(Upstream(), provider, Ledger(), 0.0, transit=False)
+        call = Call(key="/models", model="", prompt_tokens=0)
+
+        async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            link = request.protocol
+            assert isinstance(link, Connection)
+            await player.play_page(link, Framing(), call, b'{"data":[]}')
+            return Sent(close=False)
+
+        server = ConnectionServer(handle, handler_cancellation=True)
+        loop.route("127.0.0.1", PORT, server)
+        client = Client(*await asyncio.open_connection("127.0.0.1", PORT))
+        got = None
+        try:
+            async with asyncio.timeout(10):
+                got, _, body = await client.ask(head("GET", "/models"))
+                assert b"data" in body or b"error" in body
+        except TimeoutError:
+            pass
+        now = loop.time()
+        await client.leave()
+        await server.abort()
+        return got, now
+
+    assert run_virtual(main()) == (status, 2.0 if status else 10.0)
