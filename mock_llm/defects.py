@@ -63,7 +63,7 @@ def stream(who: Identity, call: Call, plan: Plan, completion_usd: float) -> Stre
 
 
 def _is_spoiled(plan: Plan) -> bool:
-    return not (plan.reply or plan.tool_calls) or plan.finish_reason in {"", "error"}
+    return not plan.reply or plan.finish_reason in {"", "error"}
 
 
 def _error(plan: Plan) -> dict[str, object]:

@@ -75,7 +75,7 @@ def _calls(
         said = limited(_json(instance(tool.schema, within, known)), left, count)
         yield ToolCall(tool.name, said.text), said
         left = None if left is None else left - said.tokens
-        if said.finish_reason == "length" or left == 0:
+        if left == 0:
             return
 
 

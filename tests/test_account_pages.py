@@ -17,11 +17,13 @@ from mock_llm.accounts import Accounts
 from mock_llm.behaviour import Provider
 from mock_llm.config import Profile, Upstream
 from mock_llm.connection import Connection, ConnectionServer, Sent
+from mock_llm.faults import ServerError
 from mock_llm.framing import Framing
 from mock_llm.ledger import Ledger
 from mock_llm.plan import Call, Plan
 from mock_llm.player import Player
 from mock_llm.server import MockServer
+from mock_llm.wire import identity
 
 # The SDK's model warns of two keys that OpenRouter still sends.
 DEPRECATED = pytest.mark.filterwarnings("ignore:warning. .. DEPRECATED:DeprecationWarning")
@@ -147,14 +149,17 @@ def test_pages_are_the_accounts_own() -> None:
 
 
 def test_refusal_has_no_generation() -> None:
-    """What was refused before the model started cannot be looked up."""
+    """What was refused before the model started cannot be looked up, whatever its id would be."""
 
     async def test() -> None:
-        async with mock() as running:
+        down = Upstream(faults={"down": ServerError(rate=1, after_s=0.0)})
+        async with mock(down, epoch_s=1e9) as running:
             client = await running.client()
-            await client.ask(post({**QUESTION, "model": "no/such"}))
-            name = "gen-1793491200-AAAAAAAAAAAAAAAAAAAA"
-            assert (await client.error(head("GET", f"/generation?id={name}")))[0] == 404
+            await client.ask(post())
+            (row,) = await running.rows(1)
+            assert row.admitted_s is not None
+            who = identity(row.key, row.draw, int(1e9 + row.admitted_s))
+            assert (await client.error(head("GET", f"/generation?id={who.id}")))[0] == 404
 
     run(test())
 

@@ -10,7 +10,15 @@ from answers import CALL, CREATED, PLAN, STREAM, completion, dechunked, event_da
 from openrouter.components import ChatResult, ChatStreamChunk
 
 from mock_llm import envelope, shapes
-from mock_llm.faults import EmptyChoices, EmptyContent, FaultBase, FinishError, Moderation
+from mock_llm.faults import (
+    DuplicatedChunks,
+    EmptyChoices,
+    EmptyContent,
+    FaultBase,
+    FinishError,
+    Moderation,
+    PrematureEof,
+)
 from mock_llm.plan import Call, Plan, ToolCall
 from mock_llm.timeline import timeline
 from mock_llm.wire import Style
@@ -107,6 +115,23 @@ def test_calls_are_as_late_as_their_tokens() -> None:
     due = [write for write in writes(STREAM, TOOLS) if write.tokens]
     assert (due[0].at_s, due[-1].at_s, due[-1].tokens) == (1.0, 2.0, 11)
     assert b'"arguments":""' in due[0].data
+
+
+@pytest.mark.parametrize(
+    ("fault", "pieces"),
+    [
+        (DuplicatedChunks(rate=1), ["", "", '{"', '{"']),
+        (PrematureEof(rate=1, after_chunks=3), ["", '{"', "id"]),
+    ],
+    ids=["twice", "cut"],
+)
+def test_faults_of_streams_strike_calls(fault: FaultBase, pieces: list[str]) -> None:
+    """The events of a call come twice, or only some of them, as those of a text do."""
+    plan = fault.apply(TOOLS, "f", 0.5)
+    data = b"".join(write.data for write in writes(STREAM, plan)).decode()
+    found = re.findall(r'"arguments":("(?:[^"\\]|\\.)*")', data)
+    assert [json.loads(one) for one in found][: len(pieces)] == pieces
+    assert (len(found) > 8) == isinstance(fault, DuplicatedChunks)
 
 
 def test_flagged_input_is_cut_in_its_middle() -> None:
