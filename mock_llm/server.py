@@ -10,10 +10,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 from aiohttp import hdrs, web
 from multidict import CIMultiDictProxy, istr
 
-from mock_llm import envelope, framing, wire
+from mock_llm import envelope, framing, shapes
 from mock_llm.behaviour import Provider
 from mock_llm.chat import Reader, read_chat
 from mock_llm.config import Upstream
@@ -22,27 +23,28 @@ from mock_llm.decider import Decider
 from mock_llm.door import Stalled, TlsListener, listening
 from mock_llm.envelope import BadRequest, Refusal
 from mock_llm.framing import Framing
+from mock_llm.get_pages import Pages
 from mock_llm.ledger import Ledger, Row
 from mock_llm.masking import masked
 from mock_llm.network import Network
-from mock_llm.plan import Call
+from mock_llm.plan import Call, Route
 from mock_llm.player import Player, Streams
 from mock_llm.receiving import HEADER_TIMEOUT_S
 
 EPOCH_S = 1_793_491_200.0  # 2026-11-01 00:00 UTC
 BACKLOG = 4096  # aiohttp's 128 drops connections in a burst
 
-_METHODS = {
-    f"{prefix}{path}": method
-    for prefix in ("/api/v1", "/v1", "")
-    for path, method in (("/chat/completions", hdrs.METH_POST), ("/models", hdrs.METH_GET))
-}
+_PREFIXES = ("/api/v1", "/v1", "")
+_CHATS = frozenset(f"{prefix}/chat/completions" for prefix in _PREFIXES)
 _KEEP, _CLOSE = Sent(close=False), Sent(close=True)
-_OPEN, _LAST, _HTTP_1_0 = Framing(), Framing(close=True), Framing(chunked=False, close=True)
+_ROUTES: dict[str, Route] = {
+    "/key": "key",
+    "/auth/key": "key",
+    "/credits": "credits",
+    "/generation": "generation",
+}
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _REQUEST_KEY, _ATTEMPT = istr("X-Request-Key"), istr("X-Attempt")
-
-
 LONGEST_NAME = 256  # of a model, in a row: a client must not fill the memory with what it makes up
 
 
@@ -167,7 +169,8 @@ class MockServer:
     def _read_settings(self, upstream: Upstream) -> None:
         self._reader = Reader(upstream)
         self._keys = frozenset(upstream.keys)
-        self._models = wire.models(upstream.models, int(self._epoch_s))
+        self._pages = Pages(upstream, self.ledger, self._epoch_s)
+        self._open, self._last, self._http_1_0 = shapes.frames(self._player.style)
 
     @property
     def open_connections(self) -> int:
@@ -279,24 +282,48 @@ class MockServer:
         if link.writing_paused:
             # Or a client that sends requests and never reads would fill the memory with answers.
             await link.drained()
-        frame = _OPEN if request.keep_alive and not self._stopping else _LAST
+        frame = self._open if request.keep_alive and not self._stopping else self._last
         if request.version < (1, 1):
-            frame = _HTTP_1_0
+            frame = self._http_1_0
         path = request.raw_path.partition("?")[0]
-        method = _METHODS.get(path)
-        if method is None and (own := self._endpoints.get("/" + path[1:].partition("/")[0])):
-            if request.method == hdrs.METH_HEAD:
-                frame = _LAST  # as below
-            await self._serve_own(request, link, frame, own)
-        elif request.method != method:
-            if request.method == hdrs.METH_HEAD:
-                frame = _LAST  # whose client takes no body: the next response would be misread
-            _send(link, frame, envelope.not_allowed(method) if method else envelope.NOT_FOUND)
-        elif method == hdrs.METH_GET:
-            link.send(frame.whole(200, framing.JSON, self._models))
-        else:
+        if path in _CHATS and request.method == hdrs.METH_POST:
             await self._chat(request, link, frame, fresh=fresh)
+        elif own := self._endpoints.get("/" + path[1:].partition("/")[0]):
+            await self._serve_own(request, link, frame, own)
+        else:
+            if request.method == hdrs.METH_HEAD:
+                frame = self._last  # whose client takes no body: the next would be misread
+            await self._get(request, link, frame, path, fresh=fresh)
         return _CLOSE if frame.close else _KEEP
+
+    async def _get(
+        self, request: web.BaseRequest, link: Connection, frame: Framing, path: str, *, fresh: bool
+    ) -> None:
+        """Answer what asks for no model."""
+        prefix = next(one for one in _PREFIXES if path.startswith(one))
+        name = path.removeprefix(prefix)
+        found: bytes | Refusal | None = None
+        if path in _CHATS:
+            found = envelope.not_allowed(hdrs.METH_POST)
+        elif request.method == hdrs.METH_GET:
+            found = self._pages.get(name, request.query.get("id", ""), self._account(request))
+        elif self._pages.get(name, "", envelope.NO_CREDENTIALS) is not None:
+            found = envelope.not_allowed(hdrs.METH_GET)
+        if isinstance(found, bytes):
+            call = Call(
+                key=request.headers.get(_REQUEST_KEY, ""),
+                model="",
+                prompt_tokens=0,
+                route=_ROUTES.get(name, "models"),
+                new_connection=fresh,
+            )
+            await self._player.play_page(link, frame, call, found)
+        else:
+            self._refuse(link, frame, found or envelope.not_here(name))
+
+    def _refuse(self, link: Connection, frame: Framing, refusal: Refusal) -> None:
+        said = self._player.spoken(refusal)
+        link.send(frame.whole(said.status, framing.JSON + said.fields, said.body))
 
     async def _serve_own(
         self, request: web.BaseRequest, link: Connection, frame: Framing, own: Endpoint
@@ -305,8 +332,9 @@ class MockServer:
             page = await own(request, await _body(request, link))
         except web.HTTPRequestEntityTooLarge:
             page = Page(413, framing.JSON, envelope.TOO_LARGE.body)
-        usual = b"" if page.private else framing.USUAL
-        link.send(frame.whole(page.status, page.fields, page.body, usual))
+        if page.private:
+            frame = msgspec.structs.replace(frame, usual=b"")
+        link.send(frame.whole(page.status, page.fields, page.body))
 
     async def _chat(
         self, request: web.BaseRequest, link: Connection, frame: Framing, *, fresh: bool
@@ -322,7 +350,7 @@ class MockServer:
             self._player.refuse(link, frame, row, envelope.TOO_LARGE)
         except (web.RequestPayloadError, OSError):
             # A broken body, or a client that left in the middle of it: never a whole request.
-            _send(link, _LAST, envelope.invalid("the body is incomplete"))
+            self._refuse(link, self._last, envelope.invalid("the body is incomplete"))
             link.force_close()
         else:
             call = self._read(request.headers, body, row)
@@ -332,6 +360,15 @@ class MockServer:
                 self._player.refuse(link, frame, row, call)
             else:
                 await self._player.play(link, frame, row, call)
+
+    def _account(self, request: web.BaseRequest) -> str | Refusal:
+        """Whose page is asked for, as the ledger has it."""
+        account = _bearer(request.headers.get(hdrs.AUTHORIZATION, ""))
+        if not account:
+            return envelope.NO_CREDENTIALS
+        if self._keys and account not in self._keys:
+            return envelope.UNKNOWN_KEY
+        return masked(_clean(account))
 
     def _read(self, headers: CIMultiDictProxy[str], body: bytes, row: Row) -> Call | Refusal:
         """Make a call of a request, or say what is wrong with it; fills in who asked for what."""
@@ -347,9 +384,11 @@ class MockServer:
             return envelope.UNKNOWN_KEY
         try:
             chat = read_chat(body)
+            call = self._reader.call(
+                chat, key=key, account=account, new_connection=row.new_connection
+            )
         except BadRequest as error:
-            return envelope.invalid(str(error))
-        call = self._reader.call(chat, key=key, account=account, new_connection=row.new_connection)
+            return envelope.unread(error)
         row.key, row.model, row.stream = _clean(call.key), call.model[:LONGEST_NAME], call.stream
         return call
 
@@ -366,10 +405,6 @@ async def _body(request: web.BaseRequest, link: Connection) -> bytes:
     if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
         link.send(_CONTINUE)
     return await request.read()
-
-
-def _send(link: Connection, frame: Framing, refusal: Refusal) -> None:
-    link.send(frame.whole(refusal.status, framing.JSON + refusal.fields, refusal.body))
 
 
 def _bearer(authorization: str) -> str:
