@@ -12,20 +12,18 @@ from typing import NamedTuple
 
 import msgspec
 from aiohttp import hdrs, web
-from multidict import CIMultiDictProxy, istr
 
 from mock_llm import envelope, framing, shapes
+from mock_llm.asking import REQUEST_KEY, Asking, body_of
 from mock_llm.behaviour import Provider
-from mock_llm.chat import Reader, read_chat
 from mock_llm.config import Upstream
-from mock_llm.connection import MAX_BODY_BYTES, Connection, ConnectionServer, Sent
+from mock_llm.connection import Connection, ConnectionServer, Sent
 from mock_llm.decider import Decider
 from mock_llm.door import Stalled, TlsListener, listening
-from mock_llm.envelope import BadRequest, Refusal
+from mock_llm.envelope import STOPPING, Refusal
 from mock_llm.framing import Framing
 from mock_llm.get_pages import Pages
 from mock_llm.ledger import Ledger, Row
-from mock_llm.masking import masked
 from mock_llm.network import Network
 from mock_llm.plan import Call, Route
 from mock_llm.player import Player, Streams
@@ -43,9 +41,6 @@ _ROUTES: dict[str, Route] = {
     "/credits": "credits",
     "/generation": "generation",
 }
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_REQUEST_KEY, _ATTEMPT = istr("X-Request-Key"), istr("X-Attempt")
-LONGEST_NAME = 256  # of a model, in a row: a client must not fill the memory with what it makes up
 
 
 class Page(NamedTuple):
@@ -167,8 +162,7 @@ class MockServer:
             self._player.gate = None
 
     def _read_settings(self, upstream: Upstream) -> None:
-        self._reader = Reader(upstream)
-        self._keys = frozenset(upstream.keys)
+        self._asking = Asking(upstream)
         self._pages = Pages(upstream, self.ledger, self._epoch_s)
         self._open, self._last, self._http_1_0 = shapes.frames(self._player.style)
 
@@ -289,6 +283,8 @@ class MockServer:
         if path in _CHATS and request.method == hdrs.METH_POST:
             await self._chat(request, link, frame, fresh=fresh)
         elif own := self._endpoints.get("/" + path[1:].partition("/")[0]):
+            if request.method == hdrs.METH_HEAD:
+                frame = self._last  # as below
             await self._serve_own(request, link, frame, own)
         else:
             if request.method == hdrs.METH_HEAD:
@@ -306,12 +302,14 @@ class MockServer:
         if path in _CHATS:
             found = envelope.not_allowed(hdrs.METH_POST)
         elif request.method == hdrs.METH_GET:
-            found = self._pages.get(name, request.query.get("id", ""), self._account(request))
+            found = self._pages.get(
+                name, request.query.get("id", ""), self._asking.account(request.headers)
+            )
         elif self._pages.get(name, "", envelope.NO_CREDENTIALS) is not None:
             found = envelope.not_allowed(hdrs.METH_GET)
         if isinstance(found, bytes):
             call = Call(
-                key=request.headers.get(_REQUEST_KEY, ""),
+                key=request.headers.get(REQUEST_KEY, ""),
                 model="",
                 prompt_tokens=0,
                 route=_ROUTES.get(name, "models"),
@@ -329,7 +327,7 @@ class MockServer:
         self, request: web.BaseRequest, link: Connection, frame: Framing, own: Endpoint
     ) -> None:
         try:
-            page = await own(request, await _body(request, link))
+            page = await own(request, await body_of(request, link))
         except web.HTTPRequestEntityTooLarge:
             page = Page(413, framing.JSON, envelope.TOO_LARGE.body)
         if page.private:
@@ -343,7 +341,7 @@ class MockServer:
         try:
             # A body that came with its head, as most do, costs no second look at the stream.
             content = request.content
-            body = content.read_nowait() if content.is_eof() else await _body(request, link)
+            body = content.read_nowait() if content.is_eof() else await body_of(request, link)
         except web.HTTPRequestEntityTooLarge:
             if self.on_request is not None:
                 self.on_request(row, b"")
@@ -353,65 +351,12 @@ class MockServer:
             self._refuse(link, self._last, envelope.invalid("the body is incomplete"))
             link.force_close()
         else:
-            call = self._read(request.headers, body, row)
+            call = self._asking.read(request.headers, body, row)
+            if self._stopping:
+                call = STOPPING
             if self.on_request is not None:
                 self.on_request(row, body)
             if isinstance(call, Refusal):
                 self._player.refuse(link, frame, row, call)
             else:
                 await self._player.play(link, frame, row, call)
-
-    def _account(self, request: web.BaseRequest) -> str | Refusal:
-        """Whose page is asked for, as the ledger has it."""
-        account = _bearer(request.headers.get(hdrs.AUTHORIZATION, ""))
-        if not account:
-            return envelope.NO_CREDENTIALS
-        if self._keys and account not in self._keys:
-            return envelope.UNKNOWN_KEY
-        return masked(_clean(account))
-
-    def _read(self, headers: CIMultiDictProxy[str], body: bytes, row: Row) -> Call | Refusal:
-        """Make a call of a request, or say what is wrong with it; fills in who asked for what."""
-        row.attempt = _clean(headers.get(_ATTEMPT, ""))
-        key = headers.get(_REQUEST_KEY, "")
-        account = _bearer(headers.get(hdrs.AUTHORIZATION, ""))
-        row.key, row.account = _clean(key), masked(_clean(account))
-        if self._stopping:
-            return envelope.STOPPING
-        if not account:
-            return envelope.NO_CREDENTIALS
-        if self._keys and account not in self._keys:
-            return envelope.UNKNOWN_KEY
-        try:
-            chat = read_chat(body)
-            call = self._reader.call(
-                chat, key=key, account=account, new_connection=row.new_connection
-            )
-        except BadRequest as error:
-            return envelope.unread(error)
-        row.key, row.model, row.stream = _clean(call.key), call.model[:LONGEST_NAME], call.stream
-        return call
-
-
-async def _body(request: web.BaseRequest, link: Connection) -> bytes:
-    """A body that may not be here yet.
-
-    Raises:
-        HTTPRequestEntityTooLarge: it is too large, or says of itself that it will be.
-    """
-    size = request.content_length or 0
-    if size > MAX_BODY_BYTES:
-        raise web.HTTPRequestEntityTooLarge(MAX_BODY_BYTES, size)
-    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
-        link.send(_CONTINUE)
-    return await request.read()
-
-
-def _bearer(authorization: str) -> str:
-    scheme, _, token = authorization.partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
-
-
-def _clean(text: str) -> str:
-    """Header text without the lone surrogates that stand for bytes which are not UTF-8."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
