@@ -15,13 +15,17 @@ from mock_llm.admission import Admission, used_tokens
 from mock_llm.config import Upstream
 from mock_llm.counts import Memory
 from mock_llm.drift import slowness
+from mock_llm.fallback import after, fault_key, is_the_models, next_call, unknown_model
 from mock_llm.faults import ArmedFault
 from mock_llm.offer import FREE, Offer, compiled
-from mock_llm.plan import Call, Plan
+from mock_llm.plan import Call, Plan, Quota
+from mock_llm.quota import quota_of
 from mock_llm.refusals import refusal
 from mock_llm.regimes import Regimes
-from mock_llm.replies import TEXT_TOKENS, Reply, limited, padded, reply, words
+from mock_llm.replies import TEXT_TOKENS, limited, padded, reply, words
 from mock_llm.rng import Keyed
+from mock_llm.shaped import Said, shaped
+from mock_llm.structured import Unsatisfiable
 from mock_llm.tokens import counter
 
 TRANSIT_S = 1e-3
@@ -61,6 +65,7 @@ class Provider:
         self._weather = weather
         self._transit = weather.stream("transit")
         self._label = weather.stream("label")
+        self._shape = weather.stream("shape")
         self._offers: dict[str, Offer] = {}
         self._faults: list[ArmedFault] = []
         self._regimes: Regimes | None = None
@@ -114,15 +119,29 @@ class Provider:
         began = self.memory.began(now)
         if call.route != "chat":
             return self._page(call, now - began)
+        plan = self._decided(call, now, began)
+        if self.upstream.dialect == "openai":
+            plan = msgspec.structs.replace(plan, quota=self.quota(call.account, now))
+        return plan
+
+    def _decided(self, call: Call, now: float, began: float) -> Plan:
         ticket = self._refusal(call, now, began)
         if isinstance(ticket, Plan):
             return msgspec.structs.replace(ticket, setup_s=self._setup_s(call, -1))
         draw = self.memory.admitted.next(call.key)
+        plan = self._attempt(call, draw, now, now - began)
+        for hop, model in enumerate(call.fallbacks, 1):
+            if is_the_models(plan) and model in self._offers:
+                again = self._attempt(next_call(call, hop), draw, now, now - began, hop)
+                plan = after(plan, again, model)
+        return msgspec.structs.replace(plan, ticket=ticket) if ticket else plan
+
+    def _attempt(self, call: Call, draw: int, now: float, since_s: float, hop: int = 0) -> Plan:
+        """Decide what one model does; `hop` is its place in the request's list."""
         offer = self._offers[call.model]
         good = self._answer(call, offer, draw, now)
-        if ticket:
-            good = msgspec.structs.replace(good, ticket=ticket)
-        plan = self._struck(good, call, now - began)
+        struck = msgspec.structs.replace(call, key=fault_key(call, hop)) if hop else call
+        plan = self._struck(good, struck, since_s)
         if plan.cost_usd and plan.completion_tokens != good.completion_tokens:
             unsaid = good.completion_tokens - plan.completion_tokens
             cost_usd = max(plan.cost_usd - unsaid * offer.completion_usd, 0.0)
@@ -180,13 +199,17 @@ class Provider:
             pace *= regime.slowdown
         return pace
 
+    def quota(self, account: str, now: float) -> Quota:
+        """Return what the account may still ask for; it counts nothing."""
+        return quota_of(self.admission.limits, account, now)
+
     def _refusal(self, call: Call, now: float, began: float) -> Plan | int:
         """Refuse an attempt, or return its ticket."""
         offer = self._offers.get(call.model)
         if offer is None and call.recording:  # what a cassette has is on offer, without a price
             offer = self._offers[call.model] = Offer(FREE, self.upstream.profile, self._weather)
         if offer is None:
-            return refusal(call, 400, "invalid_request", f"{call.model} is not a valid model ID")
+            return refusal(call, *unknown_model(call.model, self.upstream.dialect))
         context = offer.model.context_length
         if call.prompt_tokens > context:
             message = (
@@ -201,7 +224,10 @@ class Provider:
         return self._setup(call.key, draw) if call.new_connection else 0.0
 
     def _answer(self, call: Call, offer: Offer, draw: int, now: float) -> Plan:
-        said = self._reply(call, offer)
+        try:
+            said, tool_calls = self._said(call, offer)
+        except Unsatisfiable as error:
+            return refusal(call, 400, "invalid_request", f"Invalid schema: {error}")
         cached = offer.cached_tokens(call, now)
         fresh = call.prompt_tokens - cached
         pace = self._pace(now)
@@ -211,6 +237,7 @@ class Provider:
             first_token_s=first,
             last_token_s=first + pace * max(said.tokens - 1, 0) * offer.itl(call.key, draw),
             reply=said.text,
+            tool_calls=tool_calls,
             completion_tokens=said.tokens,
             finish_reason=said.finish_reason,
             prompt_tokens=call.prompt_tokens,
@@ -221,13 +248,23 @@ class Provider:
             draw=draw,
         )
 
-    def _reply(self, call: Call, offer: Offer) -> Reply:
+    def _said(self, call: Call, offer: Offer) -> Said:
         if self.text_of is not None and (given := self.text_of(call)) is not None:
-            return limited(given, call.max_tokens, self._count)
+            return Said(limited(given, call.max_tokens, self._count))
         # Keyed by the request alone: a retry says the same as the attempt that it repeats.
         wanted = None if offer.output is None else max(1, round(offer.output(call.key, 0)))
         if self.upstream.reply == "text":
-            return limited(words(wanted or TEXT_TOKENS), offer.cap(call), self._count)
-        uniform = self._label(call.key, 0)
-        text = reply(call.text, self.answers.get(call.key), offer.model.skill, uniform)
-        return limited(padded(text, wanted or 0), offer.cap(call), self._count)
+            text = words(wanted or TEXT_TOKENS)
+        else:
+            uniform = self._label(call.key, 0)
+            text = reply(call.text, self.answers.get(call.key), offer.model.skill, uniform)
+            text = padded(text, wanted or 0)
+        if call.wants is None:
+            return Said(limited(text, offer.cap(call), self._count))
+        return shaped(
+            call.wants,
+            text,
+            offer.cap(call),
+            self._count,
+            lambda path: self._shape(f"{call.key}\0{path}", 0),
+        )

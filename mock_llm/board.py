@@ -63,10 +63,10 @@ class Board:
                 self._rows.add(row)
         return Result(rows=self._rows.after(command.after, command.limit))
 
-    def begin_anew(self, worker: int | None = None) -> None:
-        """Expect the first row again, of a worker's successor or (None) of all after a reset."""
-        if worker is not None:
-            del self._read[worker]
-        else:
-            self._read.clear()
-            self._rows = Ledger()
+    def reset(self) -> None:
+        """Forget all rows; the numbers go on, as the workers' own do."""
+        self._rows.reset()
+
+    def bury(self, worker: int) -> None:
+        """Expect the first row again, for its successor's numbers begin anew."""
+        del self._read[worker]

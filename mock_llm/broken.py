@@ -10,7 +10,7 @@ from itertools import chain, repeat
 
 import msgspec
 
-from mock_llm import defects, framing, pages, wire
+from mock_llm import defects, framing, pages, shapes, wire
 from mock_llm.faults.marked import MARK
 from mock_llm.framing import Framing
 from mock_llm.pacing import Write
@@ -108,7 +108,7 @@ class Broken(msgspec.Struct, frozen=True):
     def _fields(self) -> bytes:
         if self.is_page:
             return pages.HTML + framing.ray(self.who)
-        marks = framing.marks(self.who)
+        marks = shapes.marks(self.who, self.call, self.plan)
         wrong = "wrong_type" in self.plan.forms
         if self.is_stream:
             return (framing.JSON if wrong else framing.EVENTS) + marks

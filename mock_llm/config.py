@@ -240,6 +240,11 @@ class Upstream(Table, frozen=True, kw_only=True):
         token_counts: `estimate` is cheap, `exact` needs the `tokens` extra.
         reply: `review` answers as a review classifier, `text` with words.
         cassette: see `Recordings`.
+        dialect: `openai` speaks as OpenAI itself does, with nothing that OpenRouter adds.
+        usage_chunk: how OpenRouter's streams end: `finish_again` (since August 2026) repeats the
+            finish chunk with the usage; `no_choices` (early 2026) has it on a chunk without any
+            choice; `empty_delta` (2025) on one whose delta is empty.
+        user_id: the `user_id` of OpenRouter's errors; None: they have none.
     """
 
     profile: Profile = Profile()
@@ -258,6 +263,9 @@ class Upstream(Table, frozen=True, kw_only=True):
     token_counts: Literal["estimate", "exact"] = "estimate"  # noqa: S105 - tokens of text
     reply: Literal["review", "text"] = "review"
     cassette: Recordings | None = None
+    dialect: Literal["openrouter", "openai"] = "openrouter"
+    usage_chunk: Literal["finish_again", "no_choices", "empty_delta"] = "finish_again"
+    user_id: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse a fault that waits for a regime where there are none."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mock_llm import wire
+from mock_llm import shapes, wire
 from mock_llm.pacing import Write, text_events
 from mock_llm.plan import Call, Plan
 from mock_llm.wire import Identity
@@ -34,7 +34,7 @@ def body(who: Identity, call: Call, plan: Plan, completion_usd: float) -> bytes:
     """Body of a non-stream 200 as the plan spoils it."""
     if "error_body" in plan.forms:
         return wire.encode(_bare_error(who, plan))
-    good = wire.completion(who, call, plan, completion_usd)
+    good = shapes.completion(who, call, plan, completion_usd)
     if not _is_spoiled(plan):
         return good
     said = msgspec.json.decode(good)
@@ -48,15 +48,15 @@ def body(who: Identity, call: Call, plan: Plan, completion_usd: float) -> bytes:
 
 def stream(who: Identity, call: Call, plan: Plan, completion_usd: float) -> Stream:
     """The events of a stream as the plan spoils them."""
-    events = wire.events(who, call, plan, completion_usd)
+    events = shapes.events(who, call, plan, completion_usd)
     if "error_body" in plan.forms:
         return Stream([], [_event(_bare_error(who, plan))])
     text = list(text_events(events, plan))
     if plan.finish_reason == "error":
         return Stream(text, _error_tail(events, plan))
-    tail = [events.finish, events.usage]
+    tail = [event for event in (events.finish, events.usage) if event]
     if "no_choices" in plan.forms:
-        tail = [events.usage]
+        tail = tail[-1:]
     if _is_spoiled(plan):
         tail = [_event(_spoiled_chunk(event, plan)) for event in tail]
     return Stream(text, [*tail, wire.DONE])
@@ -79,29 +79,35 @@ def _bare_error(who: Identity, plan: Plan) -> dict[str, object]:
 
 def _error_tail(events: wire.Events, plan: Plan) -> list[bytes]:
     """What ends a stream that broke off."""
-    with_usage = "usage_chunk" in plan.forms
+    with_usage = "usage_chunk" in plan.forms and bool(events.usage)
     said = _chunk(events.usage if with_usage else events.finish)
     said["error"] = _error(plan)
     if not with_usage:
         return [_event(said)]
-    said["choices"][0]["finish_reason"] = said["choices"][0]["native_finish_reason"] = None
+    _unfinished(said)
     return [_event(said), wire.DONE]
 
 
 def _spoiled_chunk(event: bytes, plan: Plan) -> dict[str, Any]:
     said = _chunk(event)
     if "null_content" in plan.forms:
-        said["choices"][0]["delta"]["content"] = None
+        for choice in said["choices"]:
+            choice["delta"]["content"] = None
     return _ended(said, plan)
 
 
 def _ended(said: dict[str, Any], plan: Plan) -> dict[str, Any]:
     """With no choice, or no finish reason, where the plan has none."""
     if not plan.finish_reason:
-        said["choices"][0]["finish_reason"] = said["choices"][0]["native_finish_reason"] = None
+        _unfinished(said)
     if "no_choices" in plan.forms:
         said["choices"] = []
     return said
+
+
+def _unfinished(said: dict[str, Any]) -> None:
+    for choice in said["choices"]:
+        choice.update((name, None) for name in choice if name.endswith("finish_reason"))
 
 
 def _chunk(event: bytes) -> dict[str, Any]:

@@ -28,6 +28,10 @@ class BadRequest(Exception):  # noqa: N818 - the name HTTP gives it
     """A request that OpenRouter answers with 400; the text says which field is wrong."""
 
 
+class NoEndpoints(BadRequest):
+    """A request that no provider may serve: 404; the text is the message."""
+
+
 def refusal(
     status: int,
     error: str,
@@ -54,6 +58,13 @@ def invalid(reason: str) -> Refusal:
     return refusal(400, "invalid_request", f"Invalid request parameters: {reason}")
 
 
+def unread(error: BadRequest) -> Refusal:
+    """400, or 404, for a request that cannot be served as it stands."""
+    if isinstance(error, NoEndpoints):
+        return refusal(404, "not_found", str(error))
+    return invalid(str(error))
+
+
 NO_CREDENTIALS = refusal(401, "authentication", "No auth credentials found")
 UNKNOWN_KEY = refusal(401, "authentication", "User not found.")
 NOT_FOUND = refusal(404, "not_found", "Not Found")
@@ -61,6 +72,17 @@ STOPPING = refusal(503, *ERRORS[503])
 TOO_SLOW = refusal(408, "timeout", "Operation timed out. Please try again later.")
 INTERNAL = refusal(500, "server", "Internal Server Error")
 TOO_LARGE = refusal(413, "payload_too_large", "Request payload too large")
+
+
+_ELSEWHERE = ("/embeddings", "/responses", "/messages", "/completions")
+
+
+def not_here(name: str) -> Refusal:
+    """404, with a word for what OpenRouter has and this mock has not."""
+    if name.startswith(_ELSEWHERE):
+        said = "is not imitated: this mock has chat completions only, at /chat/completions"
+        return refusal(404, "not_found", f"{name} {said}")
+    return NOT_FOUND
 
 
 def not_allowed(method: str) -> Refusal:
@@ -81,5 +103,18 @@ def planned(call: Call, plan: Plan, created: int = 0) -> Refusal:
         more = {"provider_name": provider_name(call.model)}
     if "in_flight_budget" in plan.forms:
         more = dict(_IN_FLIGHT)
+    elif "moderation" in plan.forms:
+        more = _flagged(call, plan)
     fields = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
     return refusal(plan.status, plan.error or "unmapped", plan.message, more, fields)
+
+
+def _flagged(call: Call, plan: Plan) -> dict[str, object]:
+    """What a moderation says; a long input is cut in its middle, to 100 characters."""
+    text = call.text
+    return {
+        "reasons": list(plan.reasons),
+        "flagged_input": text if len(text) <= 100 else f"{text[:48]}...{text[-49:]}",
+        "provider_name": provider_name(call.model),
+        "model_slug": call.model,
+    }

@@ -2,13 +2,16 @@
 
 import msgspec
 
-from mock_llm import defects, envelope, framing, wire
+from mock_llm import defects, envelope, framing, shapes, wire
 from mock_llm.faults.errors import ERRORS
 from mock_llm.framing import Framing
 from mock_llm.plan import Call, Plan
+from mock_llm.wire import Style
 
 
-def farewell(call: Call, plan: Plan, created: int, frame: Framing, *, is_open: bool) -> bytes:
+def farewell(
+    call: Call, plan: Plan, created: int, frame: Framing, style: Style, *, is_open: bool
+) -> bytes:
     """Return what brings an answer under way to a proper end: OpenRouter's error, where it stands.
 
     Before its head that is a 503; behind it an error event, or an error in place of the JSON. A
@@ -19,16 +22,18 @@ def farewell(call: Call, plan: Plan, created: int, frame: Framing, *, is_open: b
         plan: what was decided for it.
         created: unix second of its admission.
         frame: how the connection wants it.
+        style: what is spoken.
         is_open: its head is sent.
     """
     error = envelope.STOPPING
+    who = wire.identity(call.key, plan.draw, created, style)
     if not is_open:
+        error = shapes.refusal(error, style, who.id)
         last = msgspec.structs.replace(frame, close=True)
         return last.whole(error.status, framing.JSON + error.fields, error.body)
     tape, is_stream = plan.tape, call.stream or "events" in plan.forms
     if tape is not None and (tape.length is not None or tape.status != 200 or not is_stream):
         return b""
-    who = wire.identity(call.key, plan.draw, created)
     _, message = ERRORS[error.status]
     said = msgspec.structs.replace(
         plan,

@@ -31,25 +31,23 @@ class Framing(msgspec.Struct, frozen=True):
     Attributes:
         chunked: the client speaks HTTP/1.1; an older one is told the end by closing.
         close: the connection ends with this response.
+        usual: header fields that every response has.
     """
 
     chunked: bool = True
     close: bool = False
+    usual: bytes = USUAL
 
-    def head(self, status: int, fields: bytes, usual: bytes = USUAL) -> bytes:
+    def head(self, status: int, fields: bytes) -> bytes:
         """Status line and header fields; the blank line is not among them."""
         line = _LINES.get(status)
         if line is None:  # 520 to 529 are Cloudflare's and have no phrase
             line = b"HTTP/1.1 %d Unknown\r\n" % status
-        return line + fields + usual + (b"Connection: close\r\n" if self.close else b"")
+        return line + fields + self.usual + (b"Connection: close\r\n" if self.close else b"")
 
-    def whole(self, status: int, fields: bytes, body: bytes, usual: bytes = USUAL) -> bytes:
+    def whole(self, status: int, fields: bytes, body: bytes) -> bytes:
         """A response whose length is known: head and body in one piece."""
-        return b"%bContent-Length: %d\r\n\r\n%b" % (
-            self.head(status, fields, usual),
-            len(body),
-            body,
-        )
+        return b"%bContent-Length: %d\r\n\r\n%b" % (self.head(status, fields), len(body), body)
 
     def opening(self, fields: bytes) -> bytes:
         """Head of a 200 whose body comes in pieces."""

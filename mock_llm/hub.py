@@ -128,7 +128,7 @@ class Hub:
         if not result.error:
             await self.broadcast("command", command)
             if isinstance(command, Reset):
-                self._board.begin_anew()
+                self._board.reset()
         return result
 
     async def _results(self, command: Command) -> list[Result]:
@@ -197,7 +197,7 @@ class Hub:
         await link.closed  # the last it said is read by then
         del self.links[number], self.pids[number]
         self._admission.bury(number)
-        self._board.begin_anew(number)
+        self._board.bury(number)
         link.close()
         return code
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from mock_llm.accounts import Accounts
 from mock_llm.config import AbortBilling
 from mock_llm.errors import InputError
 from mock_llm.fidelity import LATE_S, LATE_SHARE
@@ -23,7 +24,7 @@ class Row(msgspec.Struct, kw_only=True, gc=False):
         key: see `plan.Call`; empty when the request could not be read.
         attempt: the client's `X-Attempt` header, for the record only.
         account: the API key, as `masking.masked` shows it.
-        model: as requested.
+        model: as requested; of several, the one that served.
         stream: server-sent events were asked for.
         new_connection: first request on its connection.
         arrived_s: its head was read.
@@ -32,6 +33,7 @@ class Row(msgspec.Struct, kw_only=True, gc=False):
         error: wire error class, "" for none.
         retry_after_s: the wait that a refusal told.
         ending: how its plan was to end, see `plan.Plan`; "" when there was no plan.
+        finish_reason: as planned; "" for none.
         injected: names of the faults that fired.
         draw: which draw of the request's weather it used; -1 for none.
         setup_s: after it the connection was set up, and the rest began.
@@ -62,6 +64,7 @@ class Row(msgspec.Struct, kw_only=True, gc=False):
     error: str = ""
     retry_after_s: float | None = None
     ending: str = ""
+    finish_reason: str = ""
     injected: tuple[str, ...] = ()
     draw: int = -1
     setup_s: float = 0.0
@@ -169,6 +172,7 @@ class Ledger:
         fired: the last rows that a fault struck, from the moment it does; they may still go on.
         changes: the last changes by control, oldest first.
         gauges: figures of all rows.
+        accounts: sums of the finished rows, by account.
     """
 
     def __init__(self, file: Path | None = None, *, limit: int | None = 10_000) -> None:
@@ -188,6 +192,7 @@ class Ledger:
         self.rows.clear()
         self.fired: deque[Row] = deque(maxlen=50)
         self.gauges = Gauges()
+        self.accounts = Accounts()
 
     def begin(self) -> None:
         """Count an attempt in, whose row will be added when it has ended."""
@@ -206,6 +211,8 @@ class Ledger:
         self.count += 1
         self.rows.append(row)
         _count(self.gauges.at(row.arrived_s if row.ended_s is None else row.ended_s), row)
+        tokens = row.prompt_tokens + row.completion_tokens
+        self.accounts.add(row.account, tokens, row.billed_usd)
         if self._file:
             self._file.write(self._encode(row) + b"\n")
 

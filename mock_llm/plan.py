@@ -8,11 +8,12 @@ Nothing here holds bytes: rendering a plan to the wire is the edge's own busines
 without sockets drives the very same objects.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from mock_llm.tape import Tape
+from mock_llm.wants import Wants
 
 Ending = Literal["clean", "refused", "hang", "stall", "keep_alive", "end", "eof", "reset"]
 Reach = Literal["nothing", "headers", "part", "done", "all"]
@@ -28,6 +29,7 @@ Form = Literal[
     "hints_in_headers",
     "hints_in_body",
     "in_flight_budget",
+    "moderation",
     # of bodies that are no answer
     "error_body",
     "no_choices",
@@ -46,13 +48,21 @@ Form = Literal[
 ]
 
 
+class ToolCall(msgspec.Struct, frozen=True):
+    """A tool that the model calls; the arguments are JSON."""
+
+    name: str
+    arguments: str
+
+
 class Call(msgspec.Struct, frozen=True, kw_only=True):
     """What behaviour needs to know of one HTTP request.
 
     Attributes:
         key: identity of the request for keyed weather (`X-Request-Key`, else a hash of the last
             user message); equal for every attempt at the same request.
-        model: model id as requested.
+        model: model id as requested; the first of several that is on offer.
+        fallbacks: models to try when that one is refused by its provider's fault, in order.
         account: who is throttled: the API key.
         prompt_tokens: tokens of all messages.
         prefix: chained digests of the messages, shortest prefix first, with the tokens up to and
@@ -60,6 +70,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         text: last user message, for the classifier's reply.
         max_tokens: cap on the completion, or None.
         stream: server-sent events were asked for.
+        include_usage: the stream is to end with its usage; OpenRouter sends it anyhow.
+        wants: what the answer has to look like; None: it is free.
         new_connection: first request on its connection.
         recording: identity of the recorded request that it repeats; "" for none.
         route: the endpoint; any but `chat` has no model, and its plan says nothing.
@@ -67,15 +79,33 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
     key: str
     model: str
+    fallbacks: tuple[str, ...] = ()
     account: str = ""
     prompt_tokens: int
     prefix: tuple[tuple[bytes, int], ...] = ()
     text: str = ""
     max_tokens: int | None = None
     stream: bool = False
+    include_usage: bool = False
+    wants: Wants | None = None
     new_connection: bool = False
     recording: str = ""
     route: Route = "chat"
+
+
+class Left(NamedTuple):
+    """One limit: its size, what is left of it, seconds until all of it is there again."""
+
+    limit: int
+    remaining: int
+    reset_s: float
+
+
+class Quota(NamedTuple):
+    """Both limits of an account."""
+
+    requests: Left
+    tokens: Left
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +115,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         status: HTTP status; 200 unless refused.
         error: wire error class (`rate_limit_exceeded`, `provider_overloaded`, ...) or "".
         message: the error's human text, "" when there is none.
+        reasons: of a moderation: what the input was flagged for.
+        model: the fallback that serves; "" for the model of the call.
         retry_after_s: the true wait until a retry can succeed, when the provider tells it.
         limit: what a 429 says the limit is, in the forms that say it; None: the free tier's.
         ending: `clean` plays to the end; `refused` answers with the error; `hang` sends nothing and
@@ -101,8 +133,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         first_token_s: first token (or the refusal) is ready, after so much of the provider's work.
         last_token_s: last token is ready.
         reply: the text to send.
-        completion_tokens: its length in tokens.
-        finish_reason: `stop`, `length`, `error`, or "" for none.
+        tool_calls: sent in place of a text.
+        completion_tokens: its length, or theirs, in tokens.
+        finish_reason: `stop`, `length`, `tool_calls`, `error`, or "" for none.
         prompt_tokens: as counted.
         cached_tokens: of these, served by the prompt cache.
         cost_usd: what a completed answer costs.
@@ -110,11 +143,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         injected: names of the faults that fired, in order.
         tape: a recorded answer that is played in place of a rendered one.
         ticket: what the attempt holds of limits and credits until `Provider.finish`; 0: nothing.
+        quota: what the account may still ask for, where the answer says it.
     """
 
     status: int = 200
     error: str = ""
     message: str = ""
+    reasons: tuple[str, ...] = ()
+    model: str = ""
     retry_after_s: float | None = None
     limit: int | None = None
     ending: Ending = "clean"
@@ -126,8 +162,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     first_token_s: float = 0.0
     last_token_s: float = 0.0
     reply: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
     completion_tokens: int = 0
-    finish_reason: Literal["stop", "length", "error", ""] = "stop"
+    finish_reason: Literal["stop", "length", "tool_calls", "error", ""] = "stop"
     prompt_tokens: int = 0
     cached_tokens: int = 0
     cost_usd: float = 0.0
@@ -135,3 +172,4 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     injected: tuple[str, ...] = ()
     tape: Tape | None = None
     ticket: int = 0
+    quota: Quota | None = None

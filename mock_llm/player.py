@@ -3,7 +3,9 @@
 import asyncio
 from typing import Literal
 
-from mock_llm import framing
+import msgspec
+
+from mock_llm import framing, openai_wire, shapes
 from mock_llm.capacity import occupies, overloaded
 from mock_llm.config import Capacity, Upstream
 from mock_llm.connection import Connection
@@ -14,10 +16,12 @@ from mock_llm.faults.base import unsaid
 from mock_llm.framing import Framing
 from mock_llm.ledger import End, Ledger, Row, billed
 from mock_llm.performance import SILENT, Performance, note_tokens
-from mock_llm.plan import Call, Ending, Plan
+from mock_llm.plan import Call, Ending, Plan, Quota
+from mock_llm.quota import UNLIMITED
 from mock_llm.replay import Replay
 from mock_llm.service import Seat, Service
 from mock_llm.timeline import Script, timeline
+from mock_llm.wire import Style
 
 Streams = Literal["finish", "break"]
 _ENDED: dict[Ending, End] = {"clean": "complete", "refused": "refused"}
@@ -27,7 +31,7 @@ class Player:
     """Plays what a provider plans, and keeps the ledger.
 
     Args:
-        upstream: for prices, the keep-alive interval and the capacity.
+        upstream: for prices, the keep-alive interval, the capacity and the dialect.
         provider: decides.
         ledger: has every attempt that ended.
         epoch_s: unix time at loop time 0.
@@ -36,6 +40,7 @@ class Player:
     Attributes:
         service: the provider's slots; None while it has no end of them.
         gate: opens for the attempts that wait for their admission; None: nobody has to.
+        style: what is spoken.
     """
 
     def __init__(
@@ -65,7 +70,9 @@ class Player:
         A change of capacity is felt by those who are served or wait: slots that come free of it are
         theirs, and so is the new speed.
         """
-        self._keep_alive_s = upstream.keep_alive_s
+        style = Style(upstream.dialect, upstream.usage_chunk, upstream.user_id)
+        self.style = style
+        self._keep_alive_s = upstream.keep_alive_s if style.dialect == "openrouter" else None
         self._usd_per_token = {
             slug: model.completion_usd_per_m * 1e-6 for slug, model in upstream.models.items()
         }
@@ -108,6 +115,9 @@ class Player:
             plan = decided if isinstance(decided, Plan) else await decided
             if call.recording and replay is not None:
                 plan = replay.plan(plan, call, self._provider.played)
+            if plan.model:
+                call = msgspec.structs.replace(call, model=plan.model)
+                row.model = plan.model
             _note_plan(row, plan)
             if plan.injected:
                 self._ledger.fire(row)
@@ -129,6 +139,7 @@ class Player:
     def refuse(self, link: Connection, frame: Framing, row: Row, refusal: Refusal) -> None:
         """End an attempt that never reached the provider."""
         self._ledger.begin()
+        refusal = self.spoken(refusal, row.account)
         row.status, row.error = refusal.status, refusal.error
         sent = link.send(frame.whole(refusal.status, framing.JSON + refusal.fields, refusal.body))
         row.headers_s = asyncio.get_running_loop().time() if sent else None
@@ -164,10 +175,47 @@ class Player:
                 playing.link.reset_on_close()
             elif plan.ending not in SILENT:
                 is_open = row.headers_s is not None
-                words = farewell(call, plan, self._created(row), frame, is_open=is_open)
+                words = farewell(call, plan, self._created(row), frame, self.style, is_open=is_open)
                 if playing.link.send(words) and not is_open:
                     row.status, row.error = STOPPING.status, STOPPING.error
                     row.headers_s = asyncio.get_running_loop().time()
+
+    def spoken(self, refusal: Refusal, account: str = "") -> Refusal:
+        """Return a refusal that nobody planned in the dialect of the upstream."""
+        now = asyncio.get_running_loop().time()
+        return shapes.refusal(refusal, self._styled(None), f"{account}:{now}")
+
+    def _fields(self) -> bytes:
+        """Header fields of a page that no model makes."""
+        if self.style.dialect == "openrouter":
+            return framing.JSON
+        now = asyncio.get_running_loop().time()
+        return framing.JSON + self._styled(None).fields + openai_wire.marks(f"page:{now}", 0.0)
+
+    def _styled(self, quota: Quota | None) -> Style:
+        """The style of one answer: OpenAI says with each what the account has left."""
+        if self.style.dialect == "openrouter":
+            return self.style
+        fields = openai_wire.limits(UNLIMITED if quota is None else quota)
+        return msgspec.structs.replace(self.style, fields=fields)
+
+    async def play_page(self, link: Connection, frame: Framing, call: Call, body: bytes) -> None:
+        """Serve a request that asks for no model, as the provider plans it; no row is kept.
+
+        Args:
+            link: the connection.
+            frame: how it wants the answer.
+            call: says which page, for the faults.
+            body: the page, sent when the plan is clean.
+        """
+        loop = asyncio.get_running_loop()
+        row = Row(arrived_s=loop.time())
+        if self._transit:
+            await asyncio.sleep(self._provider.transit_s(call.key))
+        row.admitted_s = loop.time()
+        decided = self._provider.admit(call, row.admitted_s)
+        plan = decided if isinstance(decided, Plan) else await decided
+        await self._deliver(link, frame, row, call, plan, page=(self._fields(), body))
 
     async def _seated(self, row: Row, plan: Plan, service: Service) -> tuple[Plan, Seat | None]:
         """Knock at the provider, once the connection stands: a place, or the refusal."""
@@ -181,7 +229,14 @@ class Player:
         return plan, seat
 
     async def _deliver(
-        self, link: Connection, frame: Framing, row: Row, call: Call, plan: Plan, seat: Seat | None
+        self,
+        link: Connection,
+        frame: Framing,
+        row: Row,
+        call: Call,
+        plan: Plan,
+        seat: Seat | None = None,
+        page: tuple[bytes, bytes] | None = None,
     ) -> End:
         """Send everything in time, do to the connection what the plan says, return how it ended."""
         script = timeline(
@@ -192,6 +247,8 @@ class Player:
             completion_usd=self._completion_usd(row, plan),
             frame=frame,
             elastic=seat is not None,
+            style=self._styled(plan.quota),
+            page=page,
         )
         if script.is_bare and seat is None and plan.setup_s == plan.last_token_s == 0.0:
             sent = _send_at_once(link, row, script)
@@ -245,6 +302,7 @@ class Player:
 def _note_plan(row: Row, plan: Plan) -> None:
     row.status, row.error = plan.status, plan.error
     row.retry_after_s, row.ending = plan.retry_after_s, plan.ending
+    row.finish_reason = plan.finish_reason if plan.status == 200 else ""
     row.injected, row.draw = plan.injected, plan.draw
     row.setup_s = plan.setup_s
     row.planned_first_token_s, row.planned_last_token_s = plan.first_token_s, plan.last_token_s

@@ -17,6 +17,7 @@ from mock_llm import miss
 from mock_llm.cassette import Ended, Exchange, below_root, identity, read_cassette
 from mock_llm.config import Recordings, Upstream
 from mock_llm.envelope import Refusal
+from mock_llm.ledger import Row
 from mock_llm.plan import Call, Ending, Plan, Route
 from mock_llm.redact import stored
 from mock_llm.rng import request_key
@@ -86,16 +87,14 @@ class Replay:
         """Whether anything with a body was recorded there; the path begins with the API's root."""
         return method != "HEAD" and (method, below_root(path)) in self._places
 
-    def call(
-        self, asked: Asked, *, key: str, account: str, new_connection: bool
-    ) -> Call | Refusal | None:
+    def call(self, asked: Asked, key: str, account: str, row: Row) -> Call | Refusal | None:
         """Return the call that a request makes; a refusal or None when it is not recorded.
 
         Args:
             asked: the request.
             key: its `X-Request-Key`, "" when it has none.
             account: its API key.
-            new_connection: first request on its connection.
+            row: of the attempt.
         """
         request, _ = stored(asked.method, asked.path, asked.query, asked.headers, asked.body)
         name = identity(request)
@@ -116,7 +115,7 @@ class Replay:
             text=text,
             max_tokens=cap if isinstance(cap, int) and 0 < cap < _MOST_TOKENS else None,
             stream=body.get("stream") is True,
-            new_connection=new_connection,
+            new_connection=row.new_connection,
             route=_route(asked),
             recording=name,
         )
@@ -150,7 +149,7 @@ def _route(asked: Asked) -> Route:
     """The endpoint; what else is read, and asks no model, is like their list."""
     if asked.method == "POST":
         return "chat"
-    name = asked.path[1:]
+    name = asked.path.rpartition("/")[2]
     return next((route for route in get_args(Route) if route == name), "models")
 
 

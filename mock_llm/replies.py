@@ -45,7 +45,7 @@ class Reply(NamedTuple):
 
     text: str
     tokens: int
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "tool_calls"]
 
 
 def complexity(text: str) -> float:

@@ -10,39 +10,38 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 from aiohttp import hdrs, web
-from multidict import istr
 
-from mock_llm import envelope, framing, wire
+from mock_llm import envelope, framing, shapes
+from mock_llm.asking import REQUEST_KEY, Asking, body_of
 from mock_llm.behaviour import Provider
-from mock_llm.chat import Reader, read_chat
 from mock_llm.config import Upstream
-from mock_llm.connection import MAX_BODY_BYTES, Connection, ConnectionServer, Sent
+from mock_llm.connection import Connection, ConnectionServer, Sent
 from mock_llm.decider import Decider
 from mock_llm.door import Stalled, TlsListener, listening
-from mock_llm.envelope import BadRequest, Refusal
+from mock_llm.envelope import STOPPING, Refusal
 from mock_llm.framing import Framing
+from mock_llm.get_pages import Pages
 from mock_llm.ledger import Ledger, Row
-from mock_llm.masking import masked
 from mock_llm.network import Network
-from mock_llm.plan import Call
+from mock_llm.plan import Call, Route
 from mock_llm.player import Player, Streams
 from mock_llm.receiving import HEADER_TIMEOUT_S
-from mock_llm.replay import asked, replay_of
+from mock_llm.replay import replay_of
 
 EPOCH_S = 1_793_491_200.0  # 2026-11-01 00:00 UTC
 BACKLOG = 4096  # aiohttp's 128 drops connections in a burst
 
-_METHODS = {
-    f"{prefix}{path}": method
-    for prefix in ("/api/v1", "/v1", "")
-    for path, method in (("/chat/completions", hdrs.METH_POST), ("/models", hdrs.METH_GET))
-}
+_PREFIXES = ("/api/v1", "/v1", "")
+_CHATS = frozenset(f"{prefix}/chat/completions" for prefix in _PREFIXES)
 _KEEP, _CLOSE = Sent(close=False), Sent(close=True)
-_OPEN, _LAST, _HTTP_1_0 = Framing(), Framing(close=True), Framing(chunked=False, close=True)
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_REQUEST_KEY, _ATTEMPT = istr("X-Request-Key"), istr("X-Attempt")
-LONGEST_NAME = 256  # of a model, in a row: a client must not fill the memory with what it makes up
+_ROUTES: dict[str, Route] = {
+    "/key": "key",
+    "/auth/key": "key",
+    "/credits": "credits",
+    "/generation": "generation",
+}
 
 
 class Page(NamedTuple):
@@ -173,9 +172,9 @@ class MockServer:
             self._player.gate = None
 
     def _read_settings(self, upstream: Upstream) -> None:
-        self._reader = Reader(upstream)
-        self._keys = frozenset(upstream.keys)
-        self._models = wire.models(upstream.models, int(self._epoch_s))
+        self._asking = Asking(upstream)
+        self._pages = Pages(upstream, self.ledger, self._epoch_s)
+        self._open, self._last, self._http_1_0 = shapes.frames(self._player.style)
 
     @property
     def open_connections(self) -> int:
@@ -287,36 +286,64 @@ class MockServer:
         if link.writing_paused:
             # Or a client that sends requests and never reads would fill the memory with answers.
             await link.drained()
-        frame = _OPEN if request.keep_alive and not self._stopping else _LAST
+        frame = self._open if request.keep_alive and not self._stopping else self._last
         if request.version < (1, 1):
-            frame = _HTTP_1_0
+            frame = self._http_1_0
         path = request.raw_path.partition("?")[0]
-        method = _METHODS.get(path)
-        if self._replay is not None and self._replay.has(request.method, path):
+        recorded = self._replay is not None and self._replay.has(request.method, path)
+        if recorded or (path in _CHATS and request.method == hdrs.METH_POST):
             await self._chat(request, link, frame, fresh=fresh)
-        elif method is None and (own := self._endpoints.get("/" + path[1:].partition("/")[0])):
+        elif own := self._endpoints.get("/" + path[1:].partition("/")[0]):
             if request.method == hdrs.METH_HEAD:
-                frame = _LAST  # as below
+                frame = self._last  # as below
             await self._serve_own(request, link, frame, own)
-        elif request.method != method:
-            if request.method == hdrs.METH_HEAD:
-                frame = _LAST  # whose client takes no body: the next response would be misread
-            _send(link, frame, envelope.not_allowed(method) if method else envelope.NOT_FOUND)
-        elif method == hdrs.METH_GET:
-            link.send(frame.whole(200, framing.JSON, self._models))
         else:
-            await self._chat(request, link, frame, fresh=fresh)
+            if request.method == hdrs.METH_HEAD:
+                frame = self._last  # whose client takes no body: the next would be misread
+            await self._get(request, link, frame, path, fresh=fresh)
         return _CLOSE if frame.close else _KEEP
+
+    async def _get(
+        self, request: web.BaseRequest, link: Connection, frame: Framing, path: str, *, fresh: bool
+    ) -> None:
+        """Answer what asks for no model."""
+        prefix = next(one for one in _PREFIXES if path.startswith(one))
+        name = path.removeprefix(prefix)
+        found: bytes | Refusal | None = None
+        if path in _CHATS:
+            found = envelope.not_allowed(hdrs.METH_POST)
+        elif request.method == hdrs.METH_GET:
+            found = self._pages.get(
+                name, request.query.get("id", ""), self._asking.account(request.headers)
+            )
+        elif self._pages.get(name, "", envelope.NO_CREDENTIALS) is not None:
+            found = envelope.not_allowed(hdrs.METH_GET)
+        if isinstance(found, bytes):
+            call = Call(
+                key=request.headers.get(REQUEST_KEY, ""),
+                model="",
+                prompt_tokens=0,
+                route=_ROUTES.get(name, "models"),
+                new_connection=fresh,
+            )
+            await self._player.play_page(link, frame, call, found)
+        else:
+            self._refuse(link, frame, found or envelope.not_here(name))
+
+    def _refuse(self, link: Connection, frame: Framing, refusal: Refusal) -> None:
+        said = self._player.spoken(refusal)
+        link.send(frame.whole(said.status, framing.JSON + said.fields, said.body))
 
     async def _serve_own(
         self, request: web.BaseRequest, link: Connection, frame: Framing, own: Endpoint
     ) -> None:
         try:
-            page = await own(request, await _body(request, link))
+            page = await own(request, await body_of(request, link))
         except web.HTTPRequestEntityTooLarge:
             page = Page(413, framing.JSON, envelope.TOO_LARGE.body)
-        usual = b"" if page.private else framing.USUAL
-        link.send(frame.whole(page.status, page.fields, page.body, usual))
+        if page.private:
+            frame = msgspec.structs.replace(frame, usual=b"")
+        link.send(frame.whole(page.status, page.fields, page.body))
 
     async def _chat(
         self, request: web.BaseRequest, link: Connection, frame: Framing, *, fresh: bool
@@ -325,76 +352,22 @@ class MockServer:
         try:
             # A body that came with its head, as most do, costs no second look at the stream.
             content = request.content
-            body = content.read_nowait() if content.is_eof() else await _body(request, link)
+            body = content.read_nowait() if content.is_eof() else await body_of(request, link)
         except web.HTTPRequestEntityTooLarge:
             if self.on_request is not None:
                 self.on_request(row, b"")
             self._player.refuse(link, frame, row, envelope.TOO_LARGE)
         except (web.RequestPayloadError, OSError):
             # A broken body, or a client that left in the middle of it: never a whole request.
-            _send(link, _LAST, envelope.invalid("the body is incomplete"))
+            self._refuse(link, self._last, envelope.invalid("the body is incomplete"))
             link.force_close()
         else:
-            call = self._read(request, body, row)
+            call = self._asking.read(request, body, row, self._replay)
+            if self._stopping:
+                call = STOPPING
             if self.on_request is not None:
                 self.on_request(row, body)
             if isinstance(call, Refusal):
                 self._player.refuse(link, frame, row, call)
             else:
                 await self._player.play(link, frame, row, call, self._replay)
-
-    def _read(self, request: web.BaseRequest, body: bytes, row: Row) -> Call | Refusal:
-        """Make a call of a request, or say what is wrong with it; fills in who asked for what."""
-        headers, fresh = request.headers, row.new_connection
-        row.attempt = _clean(headers.get(_ATTEMPT, ""))
-        key = headers.get(_REQUEST_KEY, "")
-        account = _bearer(headers.get(hdrs.AUTHORIZATION, ""))
-        row.key, row.account = _clean(key), masked(_clean(account))
-        if self._stopping:
-            return envelope.STOPPING
-        if self._keys and account not in self._keys:
-            return envelope.UNKNOWN_KEY if account else envelope.NO_CREDENTIALS
-        call: Call | Refusal | None = None
-        if self._replay is not None:
-            wanted = asked(request.method, request.raw_path, headers, body)
-            call = self._replay.call(wanted, key=key, account=account, new_connection=fresh)
-        if call is None:
-            if not account:
-                return envelope.NO_CREDENTIALS
-            try:
-                chat = read_chat(body)
-            except BadRequest as error:
-                return envelope.invalid(str(error))
-            call = self._reader.call(chat, key=key, account=account, new_connection=fresh)
-        if isinstance(call, Call):
-            row.key, row.model = _clean(call.key), call.model[:LONGEST_NAME]
-            row.stream = call.stream
-        return call
-
-
-async def _body(request: web.BaseRequest, link: Connection) -> bytes:
-    """A body that may not be here yet.
-
-    Raises:
-        HTTPRequestEntityTooLarge: it is too large, or says of itself that it will be.
-    """
-    size = request.content_length or 0
-    if size > MAX_BODY_BYTES:
-        raise web.HTTPRequestEntityTooLarge(MAX_BODY_BYTES, size)
-    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
-        link.send(_CONTINUE)
-    return await request.read()
-
-
-def _send(link: Connection, frame: Framing, refusal: Refusal) -> None:
-    link.send(frame.whole(refusal.status, framing.JSON + refusal.fields, refusal.body))
-
-
-def _bearer(authorization: str) -> str:
-    scheme, _, token = authorization.partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
-
-
-def _clean(text: str) -> str:
-    """Header text without the lone surrogates that stand for bytes which are not UTF-8."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from itertools import groupby
 
+from msgspec.structs import replace
+
 from mock_llm.framing import Framing
 from mock_llm.pacing import Write
 from mock_llm.playback import Script
@@ -44,4 +46,4 @@ def _head(tape: Tape, frame: Framing, chunked: bool) -> bytes:
     body = b"Transfer-Encoding: chunked\r\n" if chunked and frame.chunked else b""
     if tape.length is not None:
         body = b"Content-Length: %d\r\n" % tape.length
-    return frame.head(tape.status, tape.fields + body, b"") + b"\r\n"
+    return replace(frame, usual=b"").head(tape.status, tape.fields + body) + b"\r\n"

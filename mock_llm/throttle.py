@@ -69,6 +69,12 @@ class Window:
         self.used += amount
         return entry
 
+    def left(self, now: float) -> tuple[int, float]:
+        """Return how much more may be counted at once, and the wait (s) until nothing counts."""
+        self._forget(now)
+        left = max(self.limit - self.used, 0)
+        return left, self._entries[-1].until_s - now if self._entries else 0.0
+
     def idle(self, now: float) -> bool:
         """Whether nothing counts: it is as good as new."""
         return not self._entries or self._entries[-1].until_s <= now
@@ -108,6 +114,11 @@ class Windows:
         window = self._windows.setdefault(caller, Window(self.limit))
         self._windows.move_to_end(caller)
         return window.take(until_s, amount)
+
+    def left(self, caller: str, now: float) -> tuple[int, float]:
+        """Ask the caller's window without counting; see `Window.left`."""
+        window = self._windows.get(caller)
+        return (self.limit, 0.0) if window is None else window.left(now)
 
     def __len__(self) -> int:
         return len(self._windows)

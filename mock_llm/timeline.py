@@ -9,13 +9,14 @@ is ready; a hang sends nothing at all. What faults make of an answer is in `brok
 
 from collections.abc import Iterator
 
-from mock_llm import envelope, framing, pages, wire
+from mock_llm import envelope, framing, pages, shapes, wire
 from mock_llm.broken import Broken
 from mock_llm.framing import Framing
 from mock_llm.pacing import Write, joined_events, text_events
 from mock_llm.plan import Call, Plan
 from mock_llm.playback import Script
 from mock_llm.tape_script import tape_script
+from mock_llm.wire import Style
 
 __all__ = ["Script", "Write", "timeline"]
 
@@ -32,6 +33,8 @@ def timeline(
     completion_usd: float = 0.0,
     frame: Framing = Framing(),  # noqa: B008 - immutable
     elastic: bool = False,
+    style: Style = wire.OPENROUTER,
+    page: tuple[bytes, bytes] | None = None,
 ) -> Script:
     """Return everything one attempt sends.
 
@@ -43,19 +46,23 @@ def timeline(
         completion_usd: the part of the plan's cost that the completion has.
         frame: how the connection wants it.
         elastic: it may take longer than planned, so that any answer may need keep-alives.
+        style: what is spoken.
+        page: header fields and body of a page that no model makes.
     """
     if plan.tape is not None:
         return tape_script(plan.tape, frame, whole=plan.ending in {"clean", "refused", "end"})
     if plan.ending == "hang":
         return _SILENCE
+    who = wire.identity(call.key, plan.draw, created, style)
     if plan.status != 200:
-        return Script((Write(plan.first_token_s, _refusal(call, plan, created, frame)),))
-    who = wire.identity(call.key, plan.draw, created)
+        return Script((Write(plan.first_token_s, _refusal(call, plan, who, frame)),))
+    if page is not None:
+        return _page(plan, who, frame, *page)
     if plan.forms or plan.ending != "clean":
         return Broken(call, plan, who, completion_usd, keep_alive_s, frame, elastic).script()
-    marks = framing.marks(who)
+    marks = shapes.marks(who, call, plan)
     if call.stream:
-        events = wire.events(who, call, plan, completion_usd)
+        events = shapes.events(who, call, plan, completion_usd)
         return Script(
             _events(events, plan, frame),
             opening=frame.opening(framing.EVENTS + marks),
@@ -64,7 +71,7 @@ def timeline(
             interval_s=keep_alive_s or 0.0,
             between=True,
         )
-    body = wire.completion(who, call, plan, completion_usd)
+    body = shapes.completion(who, call, plan, completion_usd)
     whole = frame.whole(200, framing.JSON + marks, body)
     end_s, tokens = plan.last_token_s, plan.completion_tokens
     if keep_alive_s is None or not (elastic or end_s + plan.setup_s > keep_alive_s):
@@ -78,13 +85,12 @@ def timeline(
     )
 
 
-def _refusal(call: Call, plan: Plan, created: int, frame: Framing) -> bytes:
+def _refusal(call: Call, plan: Plan, who: wire.Identity, frame: Framing) -> bytes:
     if "html" in plan.forms:
-        who = wire.identity(call.key, plan.draw, created)
         return frame.whole(
             plan.status, pages.HTML + framing.ray(who), pages.page(plan.status, who.ray)
         )
-    refusal = envelope.planned(call, plan, created)
+    refusal = shapes.refusal(envelope.planned(call, plan, who.created), who.style, who.id)
     return frame.whole(refusal.status, framing.JSON + refusal.fields, refusal.body)
 
 
@@ -105,5 +111,16 @@ def _events(events: wire.Events, plan: Plan, frame: Framing) -> Iterator[Write]:
             yield Write(due_s, frame.piece(b"".join(due)), tokens)
             due.clear()
     # What ends a stream comes with its last token.
-    due += (events.finish, events.usage, wire.DONE)
+    due += filter(None, (events.finish, events.usage, wire.DONE))
     yield Write(last_s, frame.piece(b"".join(due)) + frame.end, plan.completion_tokens)
+
+
+def _page(plan: Plan, who: wire.Identity, frame: Framing, fields: bytes, body: bytes) -> Script:
+    """A page, or what a fault leaves of it."""
+    if "html" in plan.forms:
+        fields, body = pages.HTML + framing.ray(who), pages.page(200, who.ray)
+    elif plan.reach == "nothing":
+        return Script()
+    whole = frame.whole(200, fields, body)
+    sent = len(body) if plan.reach != "part" else int(len(body) * plan.share)
+    return Script((Write(plan.last_token_s, whole[: len(whole) - len(body) + sent]),))

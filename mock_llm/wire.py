@@ -5,15 +5,15 @@ oracle in the tests. Nothing is drawn: ids are a hash of the request key and its
 run gives the same bytes.
 """
 
+import re
 import string
-from collections.abc import Mapping
-from decimal import Decimal
+from collections.abc import Iterator
 from hashlib import blake2b
+from typing import Literal
 
 import msgspec
 
-from mock_llm.config import Model
-from mock_llm.plan import Call, Plan
+from mock_llm.plan import Call, Plan, ToolCall
 
 _ALNUM = string.ascii_letters + string.digits
 _TO_ALNUM = bytes(ord(_ALNUM[byte % len(_ALNUM)]) for byte in range(256))
@@ -30,11 +30,28 @@ _PROVIDERS = {
     "qwen": "Alibaba",
     "x-ai": "xAI",
 }
+_PIECES = re.compile(r"\s*\w+|\s*[^\w\s]+|\s+")
 DONE = b"data: [DONE]\n\n"
 PROCESSING = b": OPENROUTER PROCESSING\n\n"
 KEEP_ALIVE = b"\n         \n"  # 11 bytes of whitespace before the JSON of a slow answer
 
 encode = msgspec.json.Encoder().encode
+
+
+class Style(msgspec.Struct, frozen=True):
+    """What is spoken, and the settings of it; see `config.Upstream`.
+
+    Attributes:
+        fields: header fields that every answer to this request has, whatever becomes of it.
+    """
+
+    dialect: Literal["openrouter", "openai"] = "openrouter"
+    usage_chunk: Literal["finish_again", "no_choices", "empty_delta"] = "finish_again"
+    user_id: str | None = None
+    fields: bytes = b""
+
+
+OPENROUTER = Style()
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -43,6 +60,7 @@ class Identity(msgspec.Struct, frozen=True):
     id: str
     ray: str
     created: int
+    style: Style = OPENROUTER
 
 
 class PromptDetails(msgspec.Struct, frozen=True):
@@ -92,6 +110,32 @@ class Message(msgspec.Struct, frozen=True):
     reasoning: None = None
 
 
+class CalledFunction(msgspec.Struct, frozen=True):
+    """The function, and its arguments as JSON in a string."""
+
+    name: str
+    arguments: str
+
+
+class Called(msgspec.Struct, frozen=True):
+    """A call of a tool."""
+
+    index: int
+    id: str
+    type: str
+    function: CalledFunction
+
+
+class ToolMessage(msgspec.Struct, frozen=True):
+    """What the assistant calls in place of an answer."""
+
+    role: str
+    content: None
+    refusal: None
+    reasoning: None
+    tool_calls: list[Called]
+
+
 class Choice(msgspec.Struct, frozen=True):
     """The only choice: nobody is offered `n`."""
 
@@ -99,7 +143,7 @@ class Choice(msgspec.Struct, frozen=True):
     logprobs: None
     finish_reason: str
     native_finish_reason: str
-    message: Message
+    message: Message | ToolMessage
 
 
 class Completion(msgspec.Struct, frozen=True):
@@ -123,11 +167,27 @@ class Delta(msgspec.Struct, frozen=True):
     content: str
 
 
+class CalledPiece(msgspec.Struct, frozen=True):
+    """A piece of a call's arguments."""
+
+    index: int
+    type: str
+    function: dict[str, str]
+
+
+class ToolDelta(msgspec.Struct, frozen=True):
+    """A piece of a call: first its id and name without arguments, then the arguments."""
+
+    role: str
+    content: None
+    tool_calls: tuple[Called | CalledPiece]
+
+
 class ChunkChoice(msgspec.Struct, frozen=True):
     """The only choice of a chunk."""
 
     index: int
-    delta: Delta
+    delta: Delta | ToolDelta
     finish_reason: str | None
     native_finish_reason: str | None
 
@@ -140,23 +200,34 @@ class Chunk(msgspec.Struct, frozen=True):
     created: int
     model: str
     provider: str
-    choices: tuple[ChunkChoice]
+    choices: tuple[ChunkChoice, ...]
 
 
 class UsageChunk(Chunk, frozen=True):
-    """The last event, in the shape of August 2026: the finish chunk again, with usage."""
+    """The last event, with the usage."""
 
     service_tier: None
     usage: Usage
 
 
 class Events(msgspec.Struct, frozen=True):
-    """The parts a stream is put together from; `piece` makes one event of one piece of text."""
+    """The parts a stream is put together from; `piece` makes one event of one piece of text.
+
+    Attributes:
+        before: of the event around a piece of text.
+        after: likewise.
+        finish: the event that says why it ends.
+        usage: the last event, b"" for none.
+        opening: an event before the first piece, b"" for none.
+        calls: in place of text: the events of tool calls.
+    """
 
     before: bytes
     after: bytes
     finish: bytes
     usage: bytes
+    opening: bytes = b""
+    calls: tuple[bytes, ...] = ()
 
     def piece(self, text: str) -> bytes:
         """The event that carries a piece of the answer."""
@@ -167,11 +238,11 @@ class Events(msgspec.Struct, frozen=True):
         return self.before + text + self.after
 
 
-def identity(key: str, draw: int, created: int) -> Identity:
+def identity(key: str, draw: int, created: int, style: Style = OPENROUTER) -> Identity:
     """Id and ray of the attempt that used this draw of this request's weather."""
     digest = blake2b(f"{draw}:{key}".encode("utf-8", "surrogatepass"), digest_size=28).digest()
     suffix = digest[:20].translate(_TO_ALNUM).decode()
-    return Identity(f"gen-{created:010d}-{suffix}", digest[20:].hex(), created)
+    return Identity(f"gen-{created:010d}-{suffix}", digest[20:].hex(), created, style)
 
 
 def provider_name(model: str) -> str:
@@ -194,6 +265,27 @@ def usage_of(plan: Plan, completion_usd: float) -> Usage:
     )
 
 
+def message(who: Identity, plan: Plan) -> Message | ToolMessage:
+    """What the assistant says, or calls."""
+    if plan.tool_calls:
+        return ToolMessage("assistant", None, None, None, called(who, plan.tool_calls))
+    return Message("assistant", plan.reply)
+
+
+def called(who: Identity, calls: tuple[ToolCall, ...]) -> list[Called]:
+    """Calls as they are sent: their ids are the answer's own."""
+    return [
+        Called(index, call_id(who, index), "function", CalledFunction(call.name, call.arguments))
+        for index, call in enumerate(calls)
+    ]
+
+
+def call_id(who: Identity, index: int) -> str:
+    """Id of one call of an answer."""
+    digest = blake2b(f"{index}:{who.id}".encode(), digest_size=24).digest()
+    return f"call_{digest.translate(_TO_ALNUM).decode()}"
+
+
 def completion(who: Identity, call: Call, plan: Plan, completion_usd: float) -> bytes:
     """Body of a non-stream 200."""
     reason = plan.finish_reason
@@ -206,7 +298,7 @@ def completion(who: Identity, call: Call, plan: Plan, completion_usd: float) -> 
             provider_name(call.model),
             None,
             None,
-            (Choice(0, None, reason, reason, Message("assistant", plan.reply)),),
+            (Choice(0, None, reason, reason, message(who, plan)),),
             usage_of(plan, completion_usd),
         )
     )
@@ -217,58 +309,39 @@ def events(who: Identity, call: Call, plan: Plan, completion_usd: float) -> Even
     base = (who.id, "chat.completion.chunk", who.created, call.model, provider_name(call.model))
     delta = Delta("assistant", "")
     reason = plan.finish_reason
+    idle = ChunkChoice(0, delta, None, None)
     end = (ChunkChoice(0, delta, reason, reason),)
     # Inside a JSON string every quote is escaped, so this text can stand nowhere else.
-    before, _, after = encode(Chunk(*base, (ChunkChoice(0, delta, None, None),))).rpartition(
-        b'"content":""'
-    )
+    before, _, after = encode(Chunk(*base, (idle,))).rpartition(b'"content":""')
+    shape = who.style.usage_chunk
+    last = end if shape == "finish_again" else (idle,) if shape == "empty_delta" else ()
     return Events(
         b"data: " + before + b'"content":',
         after + b"\n\n",
-        b"data: " + encode(Chunk(*base, end)) + b"\n\n",
-        b"data: " + encode(UsageChunk(*base, end, None, usage_of(plan, completion_usd))) + b"\n\n",
+        event(Chunk(*base, end)),
+        event(UsageChunk(*base, last, None, usage_of(plan, completion_usd))),
+        calls=tuple(
+            event(
+                Chunk(*base, (ChunkChoice(0, ToolDelta("assistant", None, (piece,)), None, None),))
+            )
+            for piece in call_pieces(who, plan)
+        ),
     )
 
 
-def models(offered: Mapping[str, Model], created: int) -> bytes:
-    """Body of `GET /models`, in the order of the scenario."""
-    data = [_listed(slug, model, created) for slug, model in offered.items()]
-    return encode({"data": data, "total_count": len(data), "links": {"next": None}})
+def event(said: object) -> bytes:
+    """One server-sent event."""
+    return b"data: " + encode(said) + b"\n\n"
 
 
-def _listed(slug: str, model: Model, created: int) -> dict[str, object]:
-    name = slug.rpartition("/")[2]
-    return {
-        "id": slug,
-        "canonical_slug": slug,
-        "name": f"{provider_name(slug)}: {name}",
-        "created": created,
-        "description": "",
-        "context_length": model.context_length,
-        "architecture": {
-            "modality": "text->text",
-            "input_modalities": ["text"],
-            "output_modalities": ["text"],
-            "tokenizer": "Other",
-            "instruct_type": None,
-        },
-        "pricing": {
-            "prompt": _per_token(model.prompt_usd_per_m),
-            "completion": _per_token(model.completion_usd_per_m),
-        },
-        "top_provider": {
-            "is_moderated": False,
-            "context_length": model.context_length,
-            "max_completion_tokens": None,
-        },
-        "per_request_limits": None,
-        "supported_parameters": ["max_tokens", "max_completion_tokens"],
-        "default_parameters": None,
-        "supported_voices": None,
-        "links": {"details": f"/api/v1/models/{slug}/endpoints"},
-    }
+def call_pieces(who: Identity, plan: Plan) -> Iterator[Called | CalledPiece]:
+    """Calls in pieces: the head of each, then its arguments."""
+    for call in called(who, plan.tool_calls):
+        yield msgspec.structs.replace(call, function=CalledFunction(call.function.name, ""))
+        for text in pieces(call.function.arguments):
+            yield CalledPiece(call.index, "function", {"arguments": text})
 
 
-def _per_token(usd_per_m: float) -> str:
-    """Dollars per token as OpenRouter writes them: a plain decimal, never an exponent."""
-    return f"{Decimal(repr(usd_per_m)) / 1_000_000:f}"
+def pieces(text: str) -> list[str]:
+    """A text in words and marks: about one a token."""
+    return _PIECES.findall(text)

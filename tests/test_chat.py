@@ -61,7 +61,7 @@ def test_unknown_keys_are_ignored() -> None:
     """Keys that nobody needs may have any value, images included."""
     image = {"type": "image_url", "image_url": {"url": "data:"}}
     messages = [{"role": "user", "content": [image], "name": 5}]
-    actual = call({"messages": messages, "temperature": "hot", "provider": 3, "stream": None})
+    actual = call({"messages": messages, "plugins": "hot", "n": 3, "stream": None})
     assert (actual.text, actual.stream, actual.max_tokens) == ("", False, None)
 
 

@@ -19,10 +19,12 @@ from mock_llm.faults import (
     IdleRace,
     InvalidUtf8,
     KeepAliveHang,
+    Moderation,
     NoCredit,
     NoDone,
     PrematureEof,
     RateLimited,
+    Rejected,
     ServerError,
     SlowTrickle,
     SplitUtf8,
@@ -65,6 +67,10 @@ VERDICTS: list[tuple[Fault, tuple[str, float], tuple[str, float]]] = [
     (FinishError(rate=1, variant="string_code"), ("finish_error", 1), ("upstream_error", 1)),
     (RateLimited(rate=1), ("http_429", 0), ("http_429", 0)),
     (NoCredit(rate=1), ("http_402", 0), ("http_402", 0)),
+    (Moderation(rate=1), ("http_403", 0), ("http_403", 0)),
+    (Rejected(rate=1), ("http_404", 0), ("http_404", 0)),
+    (Rejected(rate=1, status=413), ("http_413", 0), ("http_413", 0)),
+    (Rejected(rate=1, status=422), ("http_422", 0), ("http_422", 0)),
     (ServerError(rate=1, status=408), ("http_408", 0), ("http_408", 0)),
     (DuplicatedChunks(rate=1), ("", 1), ("", 1)),
     (SplitUtf8(rate=1), ("", 1), ("", 1)),
@@ -97,11 +103,12 @@ def test_no_fault_is_missing() -> None:
 
 @pytest.mark.parametrize("fault", [one[0] for one in VERDICTS], ids=lambda one: type(one).__name__)
 def test_retry_gets_through_once_the_fault_is_over(fault: Fault) -> None:
-    """The next attempt has its answer on a sound connection; only a 402 is not tried again."""
+    """The next attempt has its answer on a sound connection; only some 4xx are not tried again."""
     once: Fault = type(fault)(rate=1, first_n=1)
     again = settings(retries=1, attempt_timeout_s=LIMIT_S)
     result = ran(items(1), again, faulty(once), base_url=BY_NAME)
-    assert result.rows[-1].error == ("http_402" if isinstance(fault, NoCredit) else "")
+    final = {NoCredit: "http_402", Moderation: "http_403", Rejected: "http_404"}
+    assert result.rows[-1].error == final.get(type(fault), "")
 
 
 def test_broken_text_keeps_its_label_or_is_refused() -> None:

@@ -18,9 +18,13 @@ from mock_llm.faults import (
     FinishError,
     HtmlError,
     InvalidUtf8,
+    Moderation,
     NoCredit,
     NoDone,
     PrematureEof,
+    RateLimited,
+    Rejected,
+    ServerError,
     WhitespaceThenEof,
 )
 
@@ -79,6 +83,24 @@ async def _seen(fault: Fault, ask: Ask) -> Seen:
         (InvalidUtf8(rate=1), _whole, Seen(UnicodeDecodeError, 1)),
         (NoCredit(rate=1, after_s=0.0), _whole, Seen(openai.APIStatusError, 1)),
         (FinishError(rate=1), _streamed, Seen(openai.APIError, 1)),
+        (PrematureEof(rate=1), _streamed, Seen(openai.APIConnectionError, 1)),
+        (ServerError(rate=1, status=408, after_s=0.0), _whole, Seen(openai.APIStatusError, 2)),
+        (ServerError(rate=1, status=529, after_s=0.0), _whole, Seen(openai.InternalServerError, 2)),
+        (RateLimited(rate=1, form="bare", after_s=0.0), _whole, Seen(openai.RateLimitError, 2)),
+        (
+            RateLimited(rate=1, retry_after_s=120.5, after_s=0.0),  # the client gives up past 120
+            _whole,
+            Seen(openai.RateLimitError, 1),
+        ),
+        (Moderation(rate=1, after_s=0.0), _whole, Seen(openai.PermissionDeniedError, 1)),
+        (Rejected(rate=1, status=401, after_s=0.0), _whole, Seen(openai.AuthenticationError, 1)),
+        (Rejected(rate=1, status=404, after_s=0.0), _whole, Seen(openai.NotFoundError, 1)),
+        (Rejected(rate=1, status=413, after_s=0.0), _whole, Seen(openai.APIStatusError, 1)),
+        (
+            Rejected(rate=1, status=422, after_s=0.0),
+            _whole,
+            Seen(openai.UnprocessableEntityError, 1),
+        ),
     ],
     ids=lambda one: type(one).__name__ if isinstance(one, Fault) else "",
 )

@@ -51,6 +51,7 @@ BELONGS: dict[str, dict[str, str]] = {
     "aiohttp": {
         "harness.pipeline.client": "the one door to the network",
         "mock_llm.server": "the edge",
+        "mock_llm.asking": "the edge",
         "mock_llm.connection": "the edge",
         "mock_llm.record": "the door to a real endpoint",
         "mock_llm.flight": "its errors, and what they mean",
@@ -62,7 +63,7 @@ BELONGS: dict[str, dict[str, str]] = {
         "harness.pipeline.client": "the type of aiohttp's addresses",
         "mock_llm.record": "a real endpoint's address, to be checked and kept as it is",
     },
-    "multidict": {"mock_llm.server": "the type of aiohttp's headers"},
+    "multidict": {"mock_llm.asking": "the type of aiohttp's headers"},
     "uvloop": {"mock_llm.settings": "the loop of a server on the wall clock"},
     "numpy": {"harness.metrics": "percentiles"},
     "scipy.special": {"mock_llm.distributions": "inverse of the incomplete gamma function"},

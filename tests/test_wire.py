@@ -3,61 +3,19 @@
 import json
 import re
 from itertools import pairwise
-from typing import Any
 
+from answers import CALL, CREATED, PLAN, STREAM, completion, dechunked, event_data, writes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openrouter.components import ChatResult, ChatStreamChunk, ModelsListResponse
 from playing import played
 
-from mock_llm import envelope, wire
+from mock_llm import catalogue, envelope, wire
 from mock_llm.config import Model, default_models
 from mock_llm.framing import Framing
-from mock_llm.plan import Call, Plan
+from mock_llm.plan import Plan
 from mock_llm.playback import Playback
-from mock_llm.timeline import Write, timeline
-
-CREATED = 1_793_491_200
-CALL = Call(key="review-1", model="openai/gpt-4o-mini", prompt_tokens=550)
-STREAM = Call(key="review-1", model="openai/gpt-4o-mini", prompt_tokens=550, stream=True)
-PLAN = Plan(
-    first_token_s=1.0,
-    last_token_s=2.0,
-    reply='{"label":"positive","confidence":0.93}',
-    completion_tokens=11,
-    prompt_tokens=550,
-    cached_tokens=50,
-    cost_usd=0.001875,
-    draw=0,
-)
-COMPLETION_USD = 0.000225
-
-
-def completion(call: Call = CALL, plan: Plan = PLAN) -> bytes:
-    who = wire.identity(call.key, plan.draw, CREATED)
-    return wire.completion(who, call, plan, COMPLETION_USD)
-
-
-def writes(call: Call, plan: Plan, keep_alive_s: float | None = None) -> list[Write]:
-    return played(timeline(call, plan, CREATED, keep_alive_s=keep_alive_s, completion_usd=1e-6))
-
-
-def dechunked(raw: bytes) -> tuple[bytes, bytes]:
-    """Head and body of a response with chunked transfer encoding, which must be complete."""
-    head, _, rest = raw.partition(b"\r\n\r\n")
-    body = b""
-    while not rest.startswith(b"0\r\n"):
-        size, _, rest = rest.partition(b"\r\n")
-        body += rest[: int(size, 16)]
-        rest = rest[int(size, 16) :].removeprefix(b"\r\n")
-    assert rest == b"0\r\n\r\n"
-    return head, body
-
-
-def event_data(body: bytes) -> list[Any]:
-    events = [event for event in body.split(b"\n\n") if event.startswith(b"data: ")]
-    assert events.pop() == b"data: [DONE]"
-    return [json.loads(event.removeprefix(b"data: ")) for event in events]
+from mock_llm.timeline import timeline
 
 
 def test_completion_is_what_the_sdk_expects() -> None:
@@ -109,7 +67,7 @@ def test_provider_has_a_display_name() -> None:
 
 def test_models_list_is_what_the_sdk_expects() -> None:
     """The official SDK's strict model accepts the list; prices are plain decimals per token."""
-    body = wire.models(default_models(), CREATED)
+    body = catalogue.models(default_models(), CREATED)
     listed = ModelsListResponse.model_validate_json(body, strict=True)
     assert (listed.total_count, listed.links.next) == (5, None)
     assert [model.id for model in listed.data] == list(default_models())
@@ -122,7 +80,7 @@ def test_models_list_is_what_the_sdk_expects() -> None:
 def test_prices_are_decimals_whatever_they_are(price: float) -> None:
     """A price per token has no exponent and loses nothing."""
     model = Model(prompt_usd_per_m=price, completion_usd_per_m=1)
-    text = json.loads(wire.models({"a/b": model}, CREATED))["data"][0]["pricing"]["prompt"]
+    text = json.loads(catalogue.models({"a/b": model}, CREATED))["data"][0]["pricing"]["prompt"]
     assert re.fullmatch(r"\d+(\.\d+)?", text)
     assert abs(float(text) * 1e6 - price) <= 1e-9 * price
 

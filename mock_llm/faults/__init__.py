@@ -15,11 +15,13 @@ from mock_llm.faults.html_error import HtmlError
 from mock_llm.faults.idle_race import IdleRace
 from mock_llm.faults.invalid_utf8 import InvalidUtf8
 from mock_llm.faults.keep_alive_hang import KeepAliveHang
+from mock_llm.faults.moderation import Moderation
 from mock_llm.faults.network import NetworkFault
 from mock_llm.faults.no_credit import NoCredit
 from mock_llm.faults.no_done import NoDone
 from mock_llm.faults.premature_eof import PrematureEof
 from mock_llm.faults.rate_limited import RateLimited
+from mock_llm.faults.rejected import Rejected
 from mock_llm.faults.server_error import ServerError
 from mock_llm.faults.slow_trickle import SlowTrickle
 from mock_llm.faults.split_utf8 import SplitUtf8
@@ -51,6 +53,8 @@ Fault = (
     | FinishError  # broken off by the provider
     | RateLimited  # 429 in five forms
     | NoCredit  # 402 in flight
+    | Moderation  # 403
+    | Rejected  # 400, 401, 402, 404, 413, 422
     | ServerError  # 408, 500, 502, 503, 524, 529
     | DuplicatedChunks  # events twice
     | SplitUtf8  # a character cut by a chunk
@@ -78,11 +82,13 @@ __all__ = [
     "IdleRace",
     "InvalidUtf8",
     "KeepAliveHang",
+    "Moderation",
     "NetworkFault",
     "NoCredit",
     "NoDone",
     "PrematureEof",
     "RateLimited",
+    "Rejected",
     "ServerError",
     "SlowTrickle",
     "SplitUtf8",

@@ -111,7 +111,7 @@ class FormFault(FaultBase, frozen=True, kw_only=True):
     def leaves(self, plan: Plan) -> bool:
         """Whether there is no text to send."""
         silent = plan.ending in {"hang", "refused"} or plan.reach in {"nothing", "headers"}
-        return silent or not plan.reply
+        return silent or not (plan.reply or plan.tool_calls)
 
 
 class ArmedFault:
@@ -155,6 +155,7 @@ def refused(
     at_s: float,
     retry_after_s: float | None = None,
     forms: tuple[Form, ...] = (),
+    reasons: tuple[str, ...] = (),
 ) -> Plan:
     """Return the plan of a refusal: nothing is said, nothing billed."""
     return msgspec.structs.replace(
@@ -162,12 +163,14 @@ def refused(
         status=status,
         error=error,
         message=message,
+        reasons=reasons,
         retry_after_s=retry_after_s,
         ending="refused",
         forms=forms,
         first_token_s=at_s,
         last_token_s=at_s,
         reply="",
+        tool_calls=(),
         completion_tokens=0,
         finish_reason="stop",
         cached_tokens=0,
@@ -184,6 +187,7 @@ def unsaid(plan: Plan, form: Form | None = None) -> Plan:
         forms=() if form is None else (form,),
         last_token_s=plan.first_token_s,
         reply="",
+        tool_calls=(),
         completion_tokens=0,
         finish_reason="",
         cost_usd=0.0,

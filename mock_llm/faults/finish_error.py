@@ -36,7 +36,7 @@ class FinishError(FaultBase, frozen=True, kw_only=True, tag="finish_error"):
     def strike(self, plan: Plan, uniform: float) -> Plan:  # noqa: ARG002 - nothing to draw
         """Return a plan that breaks off and says so."""
         error, message = ERRORS[self.code]
-        tokens = int(plan.completion_tokens * self.share)
+        tokens = 0 if plan.tool_calls else int(plan.completion_tokens * self.share)
         span_s = plan.last_token_s - plan.first_token_s
         return msgspec.structs.replace(
             plan,
@@ -46,6 +46,7 @@ class FinishError(FaultBase, frozen=True, kw_only=True, tag="finish_error"):
             forms=(*plan.forms, *_FORMS[self.variant]),
             last_token_s=plan.first_token_s + span_s * self.share,
             reply=plan.reply[: int(len(plan.reply) * self.share)] if tokens else "",
+            tool_calls=(),  # half a call is none
             completion_tokens=tokens,
             finish_reason="error",
             cost_usd=0.0,

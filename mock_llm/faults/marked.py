@@ -5,7 +5,7 @@ MARK = "\N{CHECK MARK}"
 
 def marked(reply: str) -> str:
     """Return the reply with the mark; a classifier's JSON stays JSON with the same label."""
-    if MARK in reply:
+    if MARK in reply or not reply:
         return reply
     if reply.endswith("}"):
         return f'{reply[:-1]},"mark":"{MARK}"}}'
