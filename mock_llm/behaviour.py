@@ -252,7 +252,7 @@ class Provider:
         else:
             uniform = self._label(call.key, 0)
             text = reply(call.text, self.answers.get(call.key), offer.model.skill, uniform)
-            text = padded(text, wanted or 0)
+            text = padded(text, wanted) if wanted else text
         if call.wants is None:
             return Said(limited(text, offer.cap(call), self._count))
         return shaped(

@@ -23,6 +23,7 @@ from mock_llm.timeline import Script, timeline
 from mock_llm.wire import Style
 
 Streams = Literal["finish", "break"]
+_UNDECIDED = Plan(status=0)
 _ENDED: dict[Ending, End] = {"clean": "complete", "refused": "refused"}
 
 
@@ -94,7 +95,7 @@ class Player:
         client that has left, as a provider's does, though nothing is sent any more.
         """
         self._ledger.begin()
-        plan, seat = Plan(status=0), None
+        plan, seat = _UNDECIDED, None
         loop = asyncio.get_running_loop()
         self._under_way += 1
         try:
