@@ -1,6 +1,7 @@
 """What a process of the mock is told when it starts, and the server made of it."""
 
 import asyncio
+import gc
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -65,6 +66,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             transit=self.transit,
             provider=provider,
         )
+
+
+def calm_collector() -> None:
+    """Let the garbage collector pass over what stays, and come less often.
+
+    For a process that serves and does nothing else. A pass over everything that was imported stops
+    all answers for milliseconds: at 1,000 connections it doubled the p99 beyond the planned delay.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

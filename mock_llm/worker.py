@@ -15,7 +15,7 @@ from mock_llm.control.watch import attended
 from mock_llm.link import Link
 from mock_llm.remote import SharedAdmission
 from mock_llm.server import MockServer
-from mock_llm.settings import Settings, loop_factory
+from mock_llm.settings import Settings, calm_collector, loop_factory
 from mock_llm.shared import SharedMemory
 
 _decode_command = msgspec.msgpack.Decoder(Command).decode
@@ -95,6 +95,7 @@ async def _work(end: socket.socket, memory: int, listeners: Sequence[int]) -> No
         for one in listeners:
             await server.start(sock=socket.socket(fileno=one), ssl=context)
         worker.server.set_result(server)
+        calm_collector()
         link.tell("ready")
         stopped = asyncio.ensure_future(worker.stopped.wait())
         await asyncio.wait((stopped, link.closed), return_when=asyncio.FIRST_COMPLETED)
