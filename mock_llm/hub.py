@@ -37,8 +37,6 @@ _STOP_S = 20.0
 
 _decode_command = msgspec.msgpack.Decoder(Command).decode
 _decode_result = msgspec.msgpack.Decoder(Result).decode
-_decode_upstream = msgspec.msgpack.Decoder(Upstream).decode
-_decode_to_all = msgspec.msgpack.Decoder(tuple[str, msgspec.Raw]).decode
 
 
 class Hub:
@@ -84,8 +82,6 @@ class Hub:
             "warn": self._board.warn,
             "last": self._board.last,
             "settings": self._settings_now,
-            "to_all": self._to_all,
-            "change": lambda body: self.change(_decode_upstream(body)),
         }
         self._admission = HubAdmission(provider)
 
@@ -146,9 +142,6 @@ class Hub:
         if asked:
             await asyncio.wait(asked)
         return [one.result() for one in asked if not one.cancelled()]
-
-    async def _to_all(self, body: msgspec.Raw) -> list[msgspec.Raw]:
-        return await self.broadcast(*_decode_to_all(body))
 
     def _settings_now(self, _: msgspec.Raw) -> Settings:
         server = self._server

@@ -148,4 +148,9 @@ def test_server_says_what_it_cannot_do(tmp_path: Path) -> None:
     scenario.write_text(json.dumps({"upstream": {"faults": faults}}))
     with serving(str(scenario)) as (process, _):
         assert process.stdout is not None
-        assert process.stdout.readline() == f"mock_llm: {line}\n"
+        said = [process.stdout.readline() for _ in range(3)]
+    assert [one.partition(":")[0] for one in said[:2]] == [
+        "mock_llm control token",
+        "mock_llm dashboard",
+    ]
+    assert said[2] == f"mock_llm: {line}\n"

@@ -13,6 +13,7 @@ from loopback import QUICK, Client, post, run
 from served import Workers, workers
 
 from mock_llm.config import Profile, Throttle, Upstream
+from mock_llm.control.commands import Look
 from mock_llm.faults import EmptyContent, ServerError
 from mock_llm.ledger import Row
 
@@ -25,10 +26,6 @@ STORMY = Upstream(
     },
 )
 Said = tuple[str, int, object]
-
-
-def decoded(bodies: list[msgspec.Raw]) -> list[object]:
-    return [msgspec.msgpack.decode(body) for body in bodies]
 
 
 async def said(client: Client, key: str) -> Said:
@@ -146,11 +143,14 @@ def test_a_worker_can_ask_all() -> None:
 
     async def test() -> None:
         async with workers() as mock:
-            hub = mock.hub._handlers["to_all"]
-            asked = hub(msgspec.Raw(msgspec.msgpack.encode(("totals", None))))
+            for client in await mock.clients(8):
+                await client.ask(post())
+            command = mock.hub._handlers["command"]
+            asked = command(msgspec.Raw(msgspec.msgpack.encode(Look())))
             assert isinstance(asked, Awaitable)
-            assert decoded(await asked) == decoded(await mock.hub.broadcast("totals"))
-            assert len(mock.hub.links) == 2
+            seen = (await asked).snapshot
+            assert (seen.workers, seen.total.attempts) == (2, 8)
+            assert sum(await mock.attempts()) == 8
 
     run(test())
 
