@@ -93,7 +93,7 @@ def test_connection_setup_is_not_slowed() -> None:
     call = Call(key="r", model="openai/gpt-4o", prompt_tokens=1, new_connection=True)
     provider = _provider(drift=Drift(factors=(3.0,)), connection_setup=0.5)
     plan = provider.admit(call, 0.0)
-    assert (plan.setup_s, plan.first_token_s) == (0.5, pytest.approx(3.0))
+    assert (plan.setup_s, plan.first_token_s) == pytest.approx((0.5, 3.0))
 
 
 @pytest.mark.parametrize("times", ["good", "bad"])
