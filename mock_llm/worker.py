@@ -48,10 +48,10 @@ class Worker:
             "command": self._command,
             "stop": self._stop,
             "hurry": self._hurry,
-            SERVED: lambda body: self.service.served(body),
+            SERVED: self._served,
         }
         self.link = Link(handlers)
-        self.service: SharedService = SharedService(self.link)
+        self.service = SharedService(self.link)
 
     async def _change(self, body: msgspec.Raw) -> None:
         (await self.server).change(_decode_upstream(body))
@@ -59,6 +59,9 @@ class Worker:
     async def _command(self, body: msgspec.Raw) -> Result:
         server, command = await self.server, _decode_command(body)
         return apply(server, command, asyncio.get_running_loop().time())
+
+    def _served(self, body: msgspec.Raw) -> None:
+        self.service.served(body)
 
     async def send(self, command: Command) -> Result:
         """Have a command carried out by all."""
