@@ -107,7 +107,7 @@ class MockServer:
         self._player = Player(
             upstream, self._provider, self.ledger, epoch_s, transit=transit, service=service
         )
-        self.network = Network(upstream, seed)
+        self.network = Network(upstream, seed, self._provider.memory.network)
         self._stalled: set[Stalled] = set()
         self._tls: list[TlsListener] = []
         self._epoch_s = epoch_s
@@ -151,6 +151,7 @@ class MockServer:
             seed: of the weather from now on; None: the same again.
         """
         self._provider.reset(seed)
+        self.network.reset(self.seed)
         self.ledger.reset()
 
     @property

@@ -14,7 +14,7 @@ from served import Workers, workers
 
 from mock_llm.config import Profile, Throttle, Upstream
 from mock_llm.control.commands import Look
-from mock_llm.faults import EmptyContent, ServerError
+from mock_llm.faults import EmptyContent, ServerError, TlsStall
 from mock_llm.ledger import Row
 
 STORMY = Upstream(
@@ -134,6 +134,26 @@ def test_a_change_is_in_force_everywhere_at_once() -> None:
             statuses += [(await client.ask(post()))[0] for client in clients]
             assert statuses == [200] * 12 + [503] * 12
             assert min(await mock.attempts()) > 0
+
+    run(test())
+
+
+def test_connections_are_numbered_over_all_workers() -> None:
+    """A stall of the first two connections strikes two of twelve, whoever accepts them."""
+    stalling = msgspec.structs.replace(QUICK, faults={"s": TlsStall(rate=1, first_n=2)})
+
+    async def test() -> None:
+        async with workers(stalling) as mock:
+            clients = await mock.clients(12)
+            asked = {asyncio.create_task(client.ask(post())) for client in clients}
+            answered = 0
+            while answered < 10:
+                done, asked = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+                answered += len(done)
+            assert (answered, len(asked)) == (10, 2)
+            assert min(await mock.attempts()) > 0
+        await asyncio.wait(asked)
+        assert all(one.exception() for one in asked)
 
     run(test())
 
