@@ -4,6 +4,7 @@ from collections.abc import Awaitable
 from typing import Protocol
 
 from mock_llm.config import Upstream
+from mock_llm.counts import Memory
 from mock_llm.plan import Call, Plan
 
 
@@ -20,6 +21,10 @@ class Decider(Protocol):
     @property
     def seed(self) -> int:
         """Of the weather."""
+
+    @property
+    def memory(self) -> Memory:
+        """What its weather needs of the past."""
 
     def reset(self, seed: int | None = None) -> None:
         """Forget all that has happened; see `behaviour.Provider.reset`."""

@@ -1,6 +1,7 @@
 """Plays attempts: transit, admission, every byte of the plan at its moment, a row at the end."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
@@ -36,6 +37,7 @@ class Player:
         ledger: has every attempt that ended.
         epoch_s: unix time at loop time 0.
         transit: attempts take their keyed transit delay.
+        service: makes the slots of a capacity.
 
     Attributes:
         service: the provider's slots; None while it has no end of them.
@@ -51,7 +53,9 @@ class Player:
         epoch_s: float,
         *,
         transit: bool,
+        service: Callable[[Capacity], Service] = Service,
     ) -> None:
+        self._service_of = service
         self._provider = provider
         self.gate: asyncio.Event | None = None
         self._ledger = ledger
@@ -83,7 +87,7 @@ class Player:
         }
         capacity = upstream.capacity
         if self.service is None:
-            self.service = None if capacity is None else Service(capacity)
+            self.service = None if capacity is None else self._service_of(capacity)
         elif capacity != self.service.station.capacity:
             self.service.change(capacity or Capacity())
             self.service = None if capacity is None else self.service
@@ -213,7 +217,7 @@ class Player:
         loop = asyncio.get_running_loop()
         if plan.setup_s:
             await asyncio.sleep(plan.setup_s)
-        seat = service.enter(loop.time())
+        seat = await service.enter(loop.time())
         if seat is None:
             plan = overloaded(plan, service.station.capacity.overflow_status)
             _note_plan(row, plan)

@@ -14,6 +14,7 @@ import msgspec
 from mock_llm.admission import used_tokens
 from mock_llm.behaviour import Provider
 from mock_llm.config import Upstream
+from mock_llm.counts import Memory
 from mock_llm.link import Link
 from mock_llm.plan import Call, Plan
 
@@ -73,6 +74,11 @@ class SharedAdmission:
     def seed(self) -> int:
         """Of the weather."""
         return self._provider.seed
+
+    @property
+    def memory(self) -> Memory:
+        """Shared with all workers."""
+        return self._provider.memory
 
     def reset(self, seed: int | None = None) -> None:
         """See `behaviour.Provider.reset`."""

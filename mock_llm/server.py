@@ -16,7 +16,7 @@ from aiohttp import hdrs, web
 from mock_llm import envelope, framing, shapes
 from mock_llm.asking import REQUEST_KEY, Asking, body_of
 from mock_llm.behaviour import Provider
-from mock_llm.config import Upstream
+from mock_llm.config import Capacity, Upstream
 from mock_llm.connection import Connection, ConnectionServer, Sent
 from mock_llm.decider import Decider
 from mock_llm.door import Stalled, TlsListener, listening
@@ -28,6 +28,7 @@ from mock_llm.network import Network
 from mock_llm.plan import Call, Route
 from mock_llm.player import Player, Streams
 from mock_llm.receiving import HEADER_TIMEOUT_S
+from mock_llm.service import Service
 
 EPOCH_S = 1_793_491_200.0  # 2026-11-01 00:00 UTC
 BACKLOG = 4096  # aiohttp's 128 drops connections in a burst
@@ -71,6 +72,7 @@ class MockServer:
         transit: attempts take their keyed transit delay (up to 1 ms), which keeps two from arriving
             at one instant; off for raw speed.
         provider: decides about attempts, in place of a `Provider` of the server's own.
+        service: makes the slots of a capacity, in place of slots of the server's own.
         header_timeout_s: limit on receiving one request, head and body; the 408 of a slow client.
 
     Attributes:
@@ -94,12 +96,15 @@ class MockServer:
         ledger_limit: int | None = 10_000,
         transit: bool = True,
         provider: Decider | None = None,
+        service: Callable[[Capacity], Service] = Service,
         header_timeout_s: float = HEADER_TIMEOUT_S,
     ) -> None:
         self._provider = provider or Provider(upstream, seed=seed, answers=answers or {})
         self.ledger = Ledger(ledger_file, limit=ledger_limit)
-        self._player = Player(upstream, self._provider, self.ledger, epoch_s, transit=transit)
-        self.network = Network(upstream, seed)
+        self._player = Player(
+            upstream, self._provider, self.ledger, epoch_s, transit=transit, service=service
+        )
+        self.network = Network(upstream, seed, self._provider.memory.network)
         self._stalled: set[Stalled] = set()
         self._tls: list[TlsListener] = []
         self._epoch_s = epoch_s
@@ -143,6 +148,7 @@ class MockServer:
             seed: of the weather from now on; None: the same again.
         """
         self._provider.reset(seed)
+        self.network.reset(self.seed)
         self.ledger.reset()
 
     @property

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import msgspec
 
-from mock_llm.config import Profile, Upstream
+from mock_llm.config import Capacity, Profile, Upstream
 from mock_llm.decider import Decider
 from mock_llm.door import server_context
 from mock_llm.player import Streams
 from mock_llm.server import MockServer
+from mock_llm.service import Service
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,11 +53,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """
         return server_context(*map(Path, self.tls)) if self.tls else None
 
-    def server(self, provider: Decider | None = None) -> MockServer:
+    def server(
+        self,
+        provider: Decider | None = None,
+        service: Callable[[Capacity], Service] = Service,
+    ) -> MockServer:
         """Make the server; see `MockServer` for what can go wrong.
 
         Args:
             provider: decides, in place of the server's own.
+            service: makes the slots of a capacity, in place of slots of the server's own.
         """
         return MockServer(
             self.upstream,
@@ -65,6 +71,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             ledger_file=None if self.ledger_file is None else Path(self.ledger_file),
             transit=self.transit,
             provider=provider,
+            service=service,
         )
 
 
