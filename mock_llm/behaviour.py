@@ -152,10 +152,6 @@ class Provider:
             offer.cache.remember(call.prefix, now)
         return plan
 
-    def played(self, recording: str) -> int:
-        """Return how often a recorded request was played before this call, and count it."""
-        return self.memory.admitted.next(f"recording:{recording}")
-
     def finish(self, plan: Plan, completion_tokens: int, billed_usd: float) -> None:
         """End an attempt, whatever happened to it: exactly once, if its plan has a ticket.
 
@@ -258,7 +254,7 @@ class Provider:
         else:
             uniform = self._label(call.key, 0)
             text = reply(call.text, self.answers.get(call.key), offer.model.skill, uniform)
-            text = padded(text, wanted or 0)
+            text = padded(text, wanted) if wanted else text
         if call.wants is None:
             return Said(limited(text, offer.cap(call), self._count))
         return shaped(

@@ -49,19 +49,22 @@ class Memory:
     Attributes:
         arrived: attempts by request key.
         admitted: of these, those that were let in.
+        network: connections and look-ups, and those of them that each fault could have struck.
     """
 
     arrived: Counting
     admitted: Counting
+    network: Counting
 
     def __init__(self, began: float | None = None) -> None:
-        self.arrived, self.admitted = Counts(), Counts()
+        self.arrived, self.admitted, self.network = Counts(), Counts(), Counts()
         self._first = began
 
     def clear(self) -> None:
         """Forget all attempts, and when the run began."""
         self.arrived.clear()
         self.admitted.clear()
+        self.network.clear()
         self._first = None
 
     def began(self, now: float) -> float:

@@ -4,6 +4,7 @@ from collections.abc import Awaitable
 from typing import Protocol
 
 from mock_llm.config import Upstream
+from mock_llm.counts import Memory
 from mock_llm.plan import Call, Plan
 
 
@@ -21,6 +22,10 @@ class Decider(Protocol):
     def seed(self) -> int:
         """Of the weather."""
 
+    @property
+    def memory(self) -> Memory:
+        """What its weather needs of the past."""
+
     def reset(self, seed: int | None = None) -> None:
         """Forget all that has happened; see `behaviour.Provider.reset`."""
 
@@ -29,9 +34,6 @@ class Decider(Protocol):
 
     def finish(self, plan: Plan, completion_tokens: int, billed_usd: float) -> None:
         """End an attempt whose plan has a ticket."""
-
-    def played(self, recording: str) -> int:
-        """How often a recorded request was played before, by whatever process; counts it."""
 
     def admit(self, call: Call, now: float) -> Plan | Awaitable[Plan]:
         """Decide about an attempt; a decision that is made elsewhere has to be awaited."""

@@ -30,6 +30,7 @@ from mock_llm.link import Handler, Link
 from mock_llm.remote import ADMIT, FINISH, HubAdmission
 from mock_llm.settings import Settings
 from mock_llm.shared import SharedMemory
+from mock_llm.slots import ENTER, LEAVE, HubSlots
 
 _SHORT_LIFE_S = 10.0
 _SHORT_LIVES = 3
@@ -37,8 +38,6 @@ _STOP_S = 20.0
 
 _decode_command = msgspec.msgpack.Decoder(Command).decode
 _decode_result = msgspec.msgpack.Decoder(Result).decode
-_decode_upstream = msgspec.msgpack.Decoder(Upstream).decode
-_decode_to_all = msgspec.msgpack.Decoder(tuple[str, msgspec.Raw]).decode
 
 
 class Hub:
@@ -84,10 +83,9 @@ class Hub:
             "warn": self._board.warn,
             "last": self._board.last,
             "settings": self._settings_now,
-            "to_all": self._to_all,
-            "change": lambda body: self.change(_decode_upstream(body)),
         }
         self._admission = HubAdmission(provider)
+        self._slots = HubSlots(settings.upstream.capacity, self.links)
 
     async def run(self) -> bool:
         """Run until told to stop; return whether all went well."""
@@ -115,7 +113,7 @@ class Hub:
     async def change(self, upstream: Upstream) -> None:
         """Imitate another provider; when this returns, every worker does."""
         self._server.change(upstream)
-        await self.broadcast("change", upstream)
+        await self._put_in_force("change", upstream)
 
     async def command(self, command: Command) -> Result:
         """Have all workers do what a command says; reading adds up what they show."""
@@ -126,10 +124,16 @@ class Hub:
             return await self._board.journal(command, self.links)
         result = apply(self._server, command, asyncio.get_running_loop().time())
         if not result.error:
-            await self.broadcast("command", command)
+            await self._put_in_force("command", command)
             if isinstance(command, Reset):
                 self._board.reset()
         return result
+
+    async def _put_in_force(self, name: str, message: object) -> None:
+        """Have the slots and all workers follow what the hub's own server has become."""
+        capacity = self._server.upstream.capacity
+        self._slots.change(capacity, asyncio.get_running_loop().time())
+        await self.broadcast(name, message)
 
     async def _results(self, command: Command) -> list[Result]:
         return [_decode_result(one) for one in await self.broadcast("command", command)]
@@ -146,9 +150,6 @@ class Hub:
         if asked:
             await asyncio.wait(asked)
         return [one.result() for one in asked if not one.cancelled()]
-
-    async def _to_all(self, body: msgspec.Raw) -> list[msgspec.Raw]:
-        return await self.broadcast(*_decode_to_all(body))
 
     def _settings_now(self, _: msgspec.Raw) -> Settings:
         server = self._server
@@ -186,6 +187,8 @@ class Hub:
                 "ready": partial(self._accepts, number),
                 ADMIT: partial(self._admission.admit, number),
                 FINISH: partial(self._admission.finish, number),
+                ENTER: partial(self._slots.enter, number),
+                LEAVE: partial(self._slots.leave, number),
             }
         )
         with theirs:
@@ -198,6 +201,7 @@ class Hub:
         del self.links[number], self.pids[number]
         self._admission.bury(number)
         self._board.bury(number)
+        self._slots.bury(number, asyncio.get_running_loop().time())
         link.close()
         return code
 

@@ -7,6 +7,7 @@ they strike is keyed by its number.
 from collections.abc import Callable, Mapping
 
 from mock_llm.config import Upstream
+from mock_llm.counts import Counting, Counts
 from mock_llm.faults import DnsFailure, Fault, NetworkFault, TlsStall
 from mock_llm.rng import Keyed
 
@@ -18,17 +19,27 @@ class Armed:
         kind: of these faults.
         thing: what they strike, for the keys: `connection` or `look-up`.
         seed: of the weather.
+        counts: of these things, which processes may share.
     """
 
-    def __init__(self, kind: type[NetworkFault], thing: str, seed: int) -> None:
-        self._kind, self._thing, self._weather = kind, thing, Keyed(seed)
-        self._number = 0
-        self._began: float | None = None
-        self._seen: dict[str, int] = {}
+    def __init__(
+        self, kind: type[NetworkFault], thing: str, seed: int, counts: Counting | None = None
+    ) -> None:
+        self._kind, self._thing = kind, thing
+        self._counts = Counts() if counts is None else counts
+        self._given: Mapping[str, Fault] = {}
         self._faults: list[tuple[str, NetworkFault, Callable[[str, int], float]]] = []
+        self.reset(seed)
+
+    def reset(self, seed: int) -> None:
+        """Begin anew, once the counts have been cleared."""
+        self._weather = Keyed(seed)
+        self._began: float | None = None
+        self.change(self._given)
 
     def change(self, faults: Mapping[str, Fault]) -> None:
         """Have other faults from now on; the numbers go on."""
+        self._given = faults
         self._faults = [
             (name, fault, self._weather.stream(f"fault:{name}"))
             for name, fault in faults.items()
@@ -46,12 +57,12 @@ class Armed:
         """
         if self._began is None:
             self._began = now
-        key, self._number = f"{self._thing}:{self._number}", self._number + 1
+        key = f"{self._thing}:{self._counts.next(self._thing)}"
         for name, fault, uniform in self._faults:
             if not (rate := fault.rate_at(now - self._began)):
                 continue
-            seen = self._seen[name] = self._seen.get(name, 0) + 1
-            if (fault.first_n is None or seen <= fault.first_n) and uniform(key, 0) < rate:
+            seen = self._counts.next(f"{self._thing}:{name}")
+            if (fault.first_n is None or seen < fault.first_n) and uniform(key, 0) < rate:
                 return name
         return None
 
@@ -59,15 +70,25 @@ class Armed:
 class Network:
     """The network between a client and the provider.
 
+    Args:
+        upstream: has the faults.
+        seed: of the weather.
+        counts: see `Armed`.
+
     Attributes:
         stalls: what stalls connections.
         look_ups: what fails look-ups.
     """
 
-    def __init__(self, upstream: Upstream, seed: int) -> None:
-        self.stalls = Armed(TlsStall, "connection", seed)
-        self.look_ups = Armed(DnsFailure, "look-up", seed)
+    def __init__(self, upstream: Upstream, seed: int, counts: Counting) -> None:
+        self.stalls = Armed(TlsStall, "connection", seed, counts)
+        self.look_ups = Armed(DnsFailure, "look-up", seed, counts)
         self.change(upstream)
+
+    def reset(self, seed: int) -> None:
+        """See `Armed.reset`."""
+        self.stalls.reset(seed)
+        self.look_ups.reset(seed)
 
     def change(self, upstream: Upstream) -> None:
         """Have another upstream's faults from now on."""

@@ -30,7 +30,13 @@ def _encoded(reply: str) -> tuple[bytes, ...]:
 
 
 def text_events(events: wire.Events, plan: Plan) -> Iterator[Write]:
-    """The events of a stream that carry text or calls, without framing, a reply cut in pieces.
+    """The events of a stream that carry text or calls; see `text_parts`."""
+    for part in text_parts(events, plan):
+        yield Write(*part)
+
+
+def text_parts(events: wire.Events, plan: Plan) -> Iterator[tuple[float, bytes, int]]:
+    """The same as plain tuples: when, what (without framing), tokens so far; a reply in pieces.
 
     Tokens are evenly spaced. A piece leaves with its first token, so that the first text is there
     at `first_token_s` however pieces and tokens relate.
@@ -43,19 +49,24 @@ def text_events(events: wire.Events, plan: Plan) -> Iterator[Write]:
     )
     last = tokens - 1
     if events.opening and count:
-        yield Write(first_s, events.opening)
+        yield first_s, events.opening, 0
     for index, event in enumerate(_carried(events, plan)):
         token = index * tokens // count
         at_s = first_s + span_s * token / max(last, 1)
         if token >= last > 0:
             at_s = plan.last_token_s  # to the digit, so that the end goes out with the last token
-        yield Write(at_s, event, token + 1)
+        yield at_s, event, token + 1
 
 
 def joined_events(events: wire.Events, plan: Plan) -> bytes:
     """The same of a stream without any delays, in one."""
-    said = b"".join(_carried(events, plan))
-    return events.opening + said if said else b""
+    if events.calls:
+        return events.opening + b"".join(events.calls)
+    pieces = _encoded(plan.reply)
+    if not pieces:
+        return b""
+    between = events.after + events.before
+    return b"".join((events.opening, events.before, between.join(pieces), events.after))
 
 
 def _carried(events: wire.Events, plan: Plan) -> Iterable[bytes]:

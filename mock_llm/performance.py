@@ -97,7 +97,7 @@ class Performance:
             if tick_s < due_s:
                 if tick_s > now:
                     break
-                self._send(playback.tick())
+                self._tick()
             elif due_s > now:
                 break
             elif write is not None:
@@ -108,20 +108,24 @@ class Performance:
         return False
 
     def _say(self, write: Write, due_s: float) -> None:
-        if not self._send(self._playback.content(write, due_s)):
-            return
-        row, seat = self.row, self.seat
-        if seat is not None and seat.began_s is not None and row.first_token_s is None:
-            row.slowed_s = due_s - seat.began_s - write.at_s
-        note_tokens(row, write, self._loop.time())
-
-    def _send(self, data: bytes) -> bool:
+        data = self._playback.content(write, due_s)
         self.sent = self.link.send(data)
         if not self.sent:
             self._playback.hush()
-        elif self.row.headers_s is None and data:
+            return
+        row, seat, now = self.row, self.seat, self._loop.time()
+        if row.headers_s is None and data:
+            row.headers_s = now
+        if seat is not None and seat.began_s is not None and row.first_token_s is None:
+            row.slowed_s = due_s - seat.began_s - write.at_s
+        note_tokens(row, write, now)
+
+    def _tick(self) -> None:
+        self.sent = self.link.send(self._playback.tick())
+        if not self.sent:
+            self._playback.hush()
+        elif self.row.headers_s is None:
             self.row.headers_s = self._loop.time()
-        return self.sent
 
     def _set_timers(self, due_s: float, tick_s: float) -> None:
         """Be woken for what is next: a moment of work rings, one of the clock has its own timer."""

@@ -101,8 +101,9 @@ class Playback:
             self._unsent = b""
         self.write = next(self._writes, None)
         if script.keep_alive and (script.for_ever if self.write is None else script.between):
-            self._since_s, self._number = due_s, 0
-            self._set_tick()
+            # As `_set_tick` would; a stream comes here with every token.
+            self._since_s, self._number = due_s, 1
+            self.tick_s = due_s + script.interval_s
         else:
             self.tick_s = inf
         return data

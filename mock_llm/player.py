@@ -1,6 +1,7 @@
 """Plays attempts: transit, admission, every byte of the plan at its moment, a row at the end."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
@@ -24,6 +25,7 @@ from mock_llm.timeline import Script, timeline
 from mock_llm.wire import Style
 
 Streams = Literal["finish", "break"]
+_UNDECIDED = Plan(status=0)
 _ENDED: dict[Ending, End] = {"clean": "complete", "refused": "refused"}
 
 
@@ -36,6 +38,7 @@ class Player:
         ledger: has every attempt that ended.
         epoch_s: unix time at loop time 0.
         transit: attempts take their keyed transit delay.
+        service: makes the slots of a capacity.
 
     Attributes:
         service: the provider's slots; None while it has no end of them.
@@ -51,7 +54,9 @@ class Player:
         epoch_s: float,
         *,
         transit: bool,
+        service: Callable[[Capacity], Service] = Service,
     ) -> None:
+        self._service_of = service
         self._provider = provider
         self.gate: asyncio.Event | None = None
         self._ledger = ledger
@@ -83,7 +88,7 @@ class Player:
         }
         capacity = upstream.capacity
         if self.service is None:
-            self.service = None if capacity is None else Service(capacity)
+            self.service = None if capacity is None else self._service_of(capacity)
         elif capacity != self.service.station.capacity:
             self.service.change(capacity or Capacity())
             self.service = None if capacity is None else self.service
@@ -102,7 +107,7 @@ class Player:
         client that has left, as a provider's does, though nothing is sent any more.
         """
         self._ledger.begin()
-        plan, seat = Plan(status=0), None
+        plan, seat = _UNDECIDED, None
         loop = asyncio.get_running_loop()
         self._under_way += 1
         try:
@@ -114,7 +119,7 @@ class Player:
             decided = self._provider.admit(call, row.admitted_s)
             plan = decided if isinstance(decided, Plan) else await decided
             if call.recording and replay is not None:
-                plan = replay.plan(plan, call, self._provider.played)
+                plan = replay.plan(plan, call, self._provider.memory.admitted)
             if plan.model:
                 call = msgspec.structs.replace(call, model=plan.model)
                 row.model = plan.model
@@ -222,7 +227,7 @@ class Player:
         loop = asyncio.get_running_loop()
         if plan.setup_s:
             await asyncio.sleep(plan.setup_s)
-        seat = service.enter(loop.time())
+        seat = await service.enter(loop.time())
         if seat is None:
             plan = overloaded(plan, service.station.capacity.overflow_status)
             _note_plan(row, plan)

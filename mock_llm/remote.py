@@ -14,6 +14,7 @@ import msgspec
 from mock_llm.admission import used_tokens
 from mock_llm.behaviour import Provider
 from mock_llm.config import Upstream
+from mock_llm.counts import Memory
 from mock_llm.link import Link
 from mock_llm.plan import Call, Plan
 
@@ -74,6 +75,11 @@ class SharedAdmission:
         """Of the weather."""
         return self._provider.seed
 
+    @property
+    def memory(self) -> Memory:
+        """Shared with all workers."""
+        return self._provider.memory
+
     def reset(self, seed: int | None = None) -> None:
         """See `behaviour.Provider.reset`."""
         self._provider.reset(seed)
@@ -81,10 +87,6 @@ class SharedAdmission:
     def transit_s(self, key: str) -> float:
         """See `behaviour.Provider.transit_s`."""
         return self._provider.transit_s(key)
-
-    def played(self, recording: str) -> int:
-        """See `behaviour.Provider.played`."""
-        return self._provider.played(recording)
 
     def admit(self, call: Call, now: float) -> Plan | Awaitable[Plan]:
         """Decide, or ask the hub to."""

@@ -6,7 +6,7 @@ is not counted here, for several processes may serve one cassette.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from mock_llm import miss
 from mock_llm.cassette import Ended, Exchange, below_root, identity, read_cassette
 from mock_llm.config import Recordings, Upstream
+from mock_llm.counts import Counting
 from mock_llm.envelope import Refusal
 from mock_llm.ledger import Row
 from mock_llm.plan import Call, Ending, Plan, Route
@@ -120,18 +121,18 @@ class Replay:
             recording=name,
         )
 
-    def plan(self, plan: Plan, call: Call, played: Callable[[str], int]) -> Plan:
+    def plan(self, plan: Plan, call: Call, played: Counting) -> Plan:
         """Return a plan with the recording in its place, as far as faults have left room for it.
 
         Args:
             plan: what the mock would do.
             call: whose `recording` is looked up.
-            played: counts how often a recorded request was played before.
+            played: counts how often a recorded request is played, for all processes.
         """
         if plan.ending in {"refused", "hang"}:
             return plan
         takes = self._takes[call.recording]
-        number = played(f"{self._settings.file}:{call.recording}")
+        number = played.next(f"{self._settings.file}:{call.recording}")
         exchange, said, tape = takes[min(number, len(takes) - 1)]
         good = is_good(exchange) and not said.failed
         if plan.injected and good and (plan.forms or plan.ending not in _CUTS):

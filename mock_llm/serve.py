@@ -17,7 +17,7 @@ from mock_llm.control.watch import Tell, attended, summary
 from mock_llm.errors import InputError
 from mock_llm.network import absent
 from mock_llm.player import Streams
-from mock_llm.settings import Settings, instant, loop_factory
+from mock_llm.settings import Settings, calm_collector, instant, loop_factory
 
 __all__ = ["instant", "listening", "read_answers", "serve", "tell_stderr", "when_told"]
 
@@ -127,6 +127,7 @@ async def _alone(
             with listening(address):
                 port = await server.start(*address, ssl=settings.context())
             _announce(settings, address[0], port, access)
+            calm_collector()
             await stop.wait()
         finally:
             await server.close(settings.drain_s, settings.at_stop)

@@ -16,7 +16,7 @@ from aiohttp import hdrs, web
 from mock_llm import envelope, framing, shapes
 from mock_llm.asking import REQUEST_KEY, Asking, body_of
 from mock_llm.behaviour import Provider
-from mock_llm.config import Upstream
+from mock_llm.config import Capacity, Upstream
 from mock_llm.connection import Connection, ConnectionServer, Sent
 from mock_llm.decider import Decider
 from mock_llm.door import Stalled, TlsListener, listening
@@ -29,6 +29,7 @@ from mock_llm.plan import Call, Route
 from mock_llm.player import Player, Streams
 from mock_llm.receiving import HEADER_TIMEOUT_S
 from mock_llm.replay import replay_of
+from mock_llm.service import Service
 
 EPOCH_S = 1_793_491_200.0  # 2026-11-01 00:00 UTC
 BACKLOG = 4096  # aiohttp's 128 drops connections in a burst
@@ -72,6 +73,7 @@ class MockServer:
         transit: attempts take their keyed transit delay (up to 1 ms), which keeps two from arriving
             at one instant; off for raw speed.
         provider: decides about attempts, in place of a `Provider` of the server's own.
+        service: makes the slots of a capacity, in place of slots of the server's own.
         header_timeout_s: limit on receiving one request, head and body; the 408 of a slow client.
 
     Attributes:
@@ -96,13 +98,16 @@ class MockServer:
         ledger_limit: int | None = 10_000,
         transit: bool = True,
         provider: Decider | None = None,
+        service: Callable[[Capacity], Service] = Service,
         header_timeout_s: float = HEADER_TIMEOUT_S,
     ) -> None:
         self._provider = provider or Provider(upstream, seed=seed, answers=answers or {})
         self._replay = replay_of(upstream, self._provider.seed)
         self.ledger = Ledger(ledger_file, limit=ledger_limit)
-        self._player = Player(upstream, self._provider, self.ledger, epoch_s, transit=transit)
-        self.network = Network(upstream, seed)
+        self._player = Player(
+            upstream, self._provider, self.ledger, epoch_s, transit=transit, service=service
+        )
+        self.network = Network(upstream, seed, self._provider.memory.network)
         self._stalled: set[Stalled] = set()
         self._tls: list[TlsListener] = []
         self._epoch_s = epoch_s
@@ -153,6 +158,7 @@ class MockServer:
         self._provider.reset(seed)
         if self._replay is not None:
             self._replay.begin(self.seed)
+        self.network.reset(self.seed)
         self.ledger.reset()
 
     @property

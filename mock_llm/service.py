@@ -1,7 +1,7 @@
 """A provider's slots on a running event loop: who is served, and alarms at moments of work."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
@@ -10,7 +10,7 @@ from mock_llm.capacity import Station
 from mock_llm.config import Capacity
 from mock_llm.work_clock import WorkClock
 
-_SLACK = 64  # alarms of seats that are empty, before they are swept out
+_SLACK = 64  # alarms, before those of seats that are empty are swept out
 
 
 class Seat:
@@ -18,14 +18,15 @@ class Seat:
 
     Attributes:
         entered_s: loop time at which it came.
+        number: by which other processes know it.
         began_s: loop time at which its service began; None while it waits.
         alarm: when it will be woken, in work of the common clock.
         wake: called with the moment after its service has begun, and when its alarm rings.
     """
 
-    def __init__(self, service: "Service", now: float) -> None:
+    def __init__(self, service: "Service", now: float, number: int = 0) -> None:
         self._service = service
-        self.entered_s = now
+        self.entered_s, self.number = now, number
         self.began_s: float | None = None
         self.left = False
         self.wake: Callable[[float], object] = _ignore
@@ -66,6 +67,7 @@ class Service:
         self.clock = WorkClock()
         self._alarms: list[tuple[float, int, Seat]] = []
         self._numbers = count()
+        self._most_alarms = _SLACK
         self._timer: asyncio.TimerHandle | None = None
 
     def change(self, capacity: Capacity) -> None:
@@ -73,8 +75,8 @@ class Service:
         now = asyncio.get_running_loop().time()
         self._go_on(self.station.change(capacity, now), now)
 
-    def enter(self, now: float) -> Seat | None:
-        """Return the place of one more attempt; None: there is none."""
+    async def enter(self, now: float) -> Seat | None:
+        """Return the place of one more attempt; None: there is none. Here nobody has to wait."""
         seat = Seat(self, now)
         place = self.station.enter(seat, now)
         if place == "full":
@@ -97,8 +99,11 @@ class Service:
                 self._set_timer()
 
     def _go_on(self, begun: list[Seat], now: float) -> None:
-        """Take the station's new rate; wake, in a while, those whose service begins."""
-        self.clock.set_rate(self.station.rate, now)
+        self._begin(begun, self.station.rate, now)
+
+    def _begin(self, begun: Iterable[Seat], rate: float, now: float) -> None:
+        """Take a new rate; wake, in a while, those whose service begins."""
+        self.clock.set_rate(rate, now)
         work = self.clock.work(now)
         for seat in begun:
             seat.begin(now, work)
@@ -110,9 +115,10 @@ class Service:
             self._timer.cancel()
             self._timer = None
         alarms = self._alarms
-        if len(alarms) > 2 * self.station.serving + _SLACK:
+        if len(alarms) > self._most_alarms:
             alarms[:] = [alarm for alarm in alarms if alarm[2].alarm == alarm[0]]
             heapify(alarms)
+            self._most_alarms = 2 * len(alarms) + _SLACK
         while alarms and alarms[0][2].alarm != alarms[0][0]:
             heappop(alarms)  # another wish has taken its place, or its seat is empty
         if alarms:

@@ -22,6 +22,8 @@ _SETS = 1 << 15
 """Room for 524,288 keys: of 200,000 at random one in 10,000 sets is too small."""
 _TABLE_BYTES = _SETS * _SET_BYTES
 _HEAD_BYTES = mmap.PAGESIZE
+_NETWORK_SETS = 64
+_BYTES = _HEAD_BYTES + 2 * _TABLE_BYTES + _NETWORK_SETS * _SET_BYTES
 
 
 class SharedCounts:
@@ -84,11 +86,13 @@ class SharedMemory(Memory):
     def __init__(self, file: int | None = None) -> None:
         if file is None:
             file = os.memfd_create("mock_llm")
-            os.ftruncate(file, _HEAD_BYTES + 2 * _TABLE_BYTES)
-        memory = mmap.mmap(file, _HEAD_BYTES + 2 * _TABLE_BYTES)
+            os.ftruncate(file, _BYTES)
+        memory = mmap.mmap(file, _BYTES)
         self.file = file
         self.arrived = SharedCounts(file, memory, _HEAD_BYTES)
         self.admitted = SharedCounts(file, memory, _HEAD_BYTES + _TABLE_BYTES)
+        last = _HEAD_BYTES + 2 * _TABLE_BYTES
+        self.network = SharedCounts(file, memory, last, _NETWORK_SETS)
         # A new memory is all zeros, and a machine's clock is past 0 when a process runs.
         self._began = memoryview(memory)[:8].cast("d")
 
@@ -96,6 +100,7 @@ class SharedMemory(Memory):
         """See `counts.Memory.clear`."""
         self.arrived.clear()
         self.admitted.clear()
+        self.network.clear()
         self._began[0] = 0.0
 
     def began(self, now: float) -> float:

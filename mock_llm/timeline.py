@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from mock_llm import envelope, framing, pages, shapes, wire
 from mock_llm.broken import Broken
 from mock_llm.framing import Framing
-from mock_llm.pacing import Write, joined_events, text_events
+from mock_llm.pacing import Write, joined_events, text_parts
 from mock_llm.plan import Call, Plan
 from mock_llm.playback import Script
 from mock_llm.tape_script import tape_script
@@ -101,12 +101,12 @@ def _events(events: wire.Events, plan: Plan, frame: Framing) -> Iterator[Write]:
     if due_s == last_s:
         due.append(joined_events(events, plan))
     else:
-        for write in text_events(events, plan):
-            if write.at_s != due_s and due:
+        for at_s, data, said in text_parts(events, plan):
+            if at_s != due_s and due:
                 yield Write(due_s, frame.piece(b"".join(due)), tokens)
                 due.clear()
-            due_s, tokens = write.at_s, write.tokens
-            due.append(write.data)
+            due_s, tokens = at_s, said
+            due.append(data)
         if last_s != due_s and due:
             yield Write(due_s, frame.piece(b"".join(due)), tokens)
             due.clear()

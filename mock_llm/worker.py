@@ -15,8 +15,9 @@ from mock_llm.control.watch import attended
 from mock_llm.link import Link
 from mock_llm.remote import SharedAdmission
 from mock_llm.server import MockServer
-from mock_llm.settings import Settings, loop_factory
+from mock_llm.settings import Settings, calm_collector, loop_factory
 from mock_llm.shared import SharedMemory
+from mock_llm.slots import SERVED, SharedService
 
 _decode_command = msgspec.msgpack.Decoder(Command).decode
 _decode_result = msgspec.msgpack.Decoder(Result).decode
@@ -47,8 +48,10 @@ class Worker:
             "command": self._command,
             "stop": self._stop,
             "hurry": self._hurry,
+            SERVED: self._served,
         }
         self.link = Link(handlers)
+        self.service = SharedService(self.link)
 
     async def _change(self, body: msgspec.Raw) -> None:
         (await self.server).change(_decode_upstream(body))
@@ -56,6 +59,9 @@ class Worker:
     async def _command(self, body: msgspec.Raw) -> Result:
         server, command = await self.server, _decode_command(body)
         return apply(server, command, asyncio.get_running_loop().time())
+
+    def _served(self, body: msgspec.Raw) -> None:
+        self.service.served(body)
 
     async def send(self, command: Command) -> Result:
         """Have a command carried out by all."""
@@ -85,7 +91,7 @@ async def _work(end: socket.socket, memory: int, listeners: Sequence[int]) -> No
         memory=SharedMemory(memory),
     )
     context = settings.context()
-    server = settings.server(SharedAdmission(provider, link))
+    server = settings.server(SharedAdmission(provider, link), worker.service.of)
     if settings.paused:
         server.pause()
     access = None
@@ -95,6 +101,7 @@ async def _work(end: socket.socket, memory: int, listeners: Sequence[int]) -> No
         for one in listeners:
             await server.start(sock=socket.socket(fileno=one), ssl=context)
         worker.server.set_result(server)
+        calm_collector()
         link.tell("ready")
         stopped = asyncio.ensure_future(worker.stopped.wait())
         await asyncio.wait((stopped, link.closed), return_when=asyncio.FIRST_COMPLETED)

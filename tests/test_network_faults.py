@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import socket
 from pathlib import Path
 
@@ -17,10 +18,12 @@ from harness.attribution import verdict
 from harness.engines.virtual import routed
 from harness.engines.virtual_loop import VirtualLoop, run_virtual
 from mock_llm.config import Upstream
+from mock_llm.counts import Counting
 from mock_llm.errors import InputError
-from mock_llm.faults import DnsFailure, HangBeforeHeaders, IdleRace, TlsStall
+from mock_llm.faults import DnsFailure, Fault, HangBeforeHeaders, IdleRace, TlsStall
 from mock_llm.network import Armed, absent
 from mock_llm.server import MockServer
+from mock_llm.shared import SharedMemory
 from mock_llm.strict import convert
 
 NO_NAME = 'upstream.faults.dns={kind="dns_failure",rate=0.2}'
@@ -28,8 +31,8 @@ NO_POOL = "pipeline.pool=false"
 STALL = 'upstream.faults.stall={kind="tls_stall",rate=0.05}'
 
 
-def armed(*faults: TlsStall, seed: int = 1) -> Armed:
-    stalls = Armed(TlsStall, "connection", seed)
+def armed(*faults: TlsStall, seed: int = 1, counts: Counting | None = None) -> Armed:
+    stalls = Armed(TlsStall, "connection", seed, counts)
     stalls.change({f"fault {n}": fault for n, fault in enumerate(faults)})
     return stalls
 
@@ -60,6 +63,34 @@ def test_change_goes_on_with_the_numbers() -> None:
     assert (bool(stalls), stalls.strikes(1.0)) == (False, None)
     stalls.change({"fault 0": TlsStall(rate=1, first_n=1)})
     assert stalls.strikes(2.0) is None
+
+
+@given(st.lists(st.integers(0, 1), max_size=50))
+def test_processes_share_the_numbers(accepting: list[int]) -> None:
+    """Whichever process accepts a connection, the same ones are struck, `first_n` of all."""
+    faults = TlsStall(rate=0.7, first_n=9), TlsStall(rate=0.3)
+    memory = SharedMemory()
+    views = [memory.network, SharedMemory(memory.file).network]
+    processes = [armed(*faults, counts=view) for view in views]
+    alone = armed(*faults)
+    struck = [processes[one].strikes(0.0) for one in accepting]
+    assert struck == [alone.strikes(0.0) for _ in accepting]
+    os.close(memory.file)
+
+
+def test_reset_strikes_the_same_connections_again() -> None:
+    """After a reset numbers and windows begin anew; another seed strikes others."""
+    faults: dict[str, Fault] = {"x": TlsStall(rate=0.5, until_s=50.0)}
+    server = MockServer(Upstream(faults=faults))
+
+    def struck(start_s: float) -> list[str | None]:
+        return [server.network.stalls.strikes(start_s + number) for number in range(60)]
+
+    first = struck(0.0)
+    server.reset()
+    assert struck(100.0) == first
+    server.reset(seed=2)
+    assert struck(200.0) != first
 
 
 @pytest.mark.parametrize("kind", ["tls_stall", "dns_failure"])
@@ -148,4 +179,9 @@ def test_server_says_what_it_cannot_do(tmp_path: Path) -> None:
     scenario.write_text(json.dumps({"upstream": {"faults": faults}}))
     with serving(str(scenario)) as (process, _):
         assert process.stdout is not None
-        assert process.stdout.readline() == f"mock_llm: {line}\n"
+        said = [process.stdout.readline() for _ in range(3)]
+    assert [one.partition(":")[0] for one in said[:2]] == [
+        "mock_llm control token",
+        "mock_llm dashboard",
+    ]
+    assert said[2] == f"mock_llm: {line}\n"

@@ -214,4 +214,4 @@ def test_new_connection_pays_its_setup_on_any_page() -> None:
     """The first answer on a connection pays, whatever it is."""
     page = Call(key="r", model="", prompt_tokens=0, route="models", new_connection=True)
     plan = Provider(Upstream(connection_setup=0.3), seed=1).admit(page, 0.0)
-    assert (plan.first_token_s, plan.last_token_s) == (0.3, 0.3)
+    assert (plan.setup_s, plan.first_token_s, plan.last_token_s) == (0.3, 0.0, 0.0)

@@ -92,7 +92,8 @@ def test_connection_setup_is_not_slowed() -> None:
     """The network is not the model."""
     call = Call(key="r", model="openai/gpt-4o", prompt_tokens=1, new_connection=True)
     provider = _provider(drift=Drift(factors=(3.0,)), connection_setup=0.5)
-    assert provider.admit(call, 0.0).first_token_s == pytest.approx(0.5 + 3.0)
+    plan = provider.admit(call, 0.0)
+    assert (plan.setup_s, plan.first_token_s) == pytest.approx((0.5, 3.0))
 
 
 @pytest.mark.parametrize("times", ["good", "bad"])

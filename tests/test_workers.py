@@ -13,7 +13,8 @@ from loopback import QUICK, Client, post, run
 from served import Workers, workers
 
 from mock_llm.config import Profile, Throttle, Upstream
-from mock_llm.faults import EmptyContent, ServerError
+from mock_llm.control.commands import Look
+from mock_llm.faults import EmptyContent, ServerError, TlsStall
 from mock_llm.ledger import Row
 
 STORMY = Upstream(
@@ -25,10 +26,6 @@ STORMY = Upstream(
     },
 )
 Said = tuple[str, int, object]
-
-
-def decoded(bodies: list[msgspec.Raw]) -> list[object]:
-    return [msgspec.msgpack.decode(body) for body in bodies]
 
 
 async def said(client: Client, key: str) -> Said:
@@ -141,16 +138,39 @@ def test_a_change_is_in_force_everywhere_at_once() -> None:
     run(test())
 
 
+def test_connections_are_numbered_over_all_workers() -> None:
+    """A stall of the first two connections strikes two of twelve, whoever accepts them."""
+    stalling = msgspec.structs.replace(QUICK, faults={"s": TlsStall(rate=1, first_n=2)})
+
+    async def test() -> None:
+        async with workers(stalling) as mock:
+            clients = await mock.clients(12)
+            asked = {asyncio.create_task(client.ask(post())) for client in clients}
+            answered = 0
+            while answered < 10:
+                done, asked = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+                answered += len(done)
+            assert (answered, len(asked)) == (10, 2)
+            assert min(await mock.attempts()) > 0
+        await asyncio.wait(asked)
+        assert all(one.exception() for one in asked)
+
+    run(test())
+
+
 def test_a_worker_can_ask_all() -> None:
     """What one asks of all through the hub, every worker answers, itself included."""
 
     async def test() -> None:
         async with workers() as mock:
-            hub = mock.hub._handlers["to_all"]
-            asked = hub(msgspec.Raw(msgspec.msgpack.encode(("totals", None))))
+            for client in await mock.clients(8):
+                await client.ask(post())
+            command = mock.hub._handlers["command"]
+            asked = command(msgspec.Raw(msgspec.msgpack.encode(Look())))
             assert isinstance(asked, Awaitable)
-            assert decoded(await asked) == decoded(await mock.hub.broadcast("totals"))
-            assert len(mock.hub.links) == 2
+            seen = (await asked).snapshot
+            assert (seen.workers, seen.total.attempts) == (2, 8)
+            assert sum(await mock.attempts()) == 8
 
     run(test())
 

@@ -33,7 +33,7 @@ def test_a_signal_stops_all(tmp_path: Path, number: signal.Signals) -> None:
     """What is under way ends with a row, no process is left, and nothing is complained about."""
     ledger, scenario = tmp_path / "ledger.jsonl", tmp_path / "slow.json"
     scenario.write_text(json.dumps(SLOW))
-    options = (str(scenario), "--workers", "2", "--ledger", str(ledger))
+    options = (str(scenario), "--workers", "2", "--ledger", str(ledger), "--quiet")
     with serving(*options, start_new_session=True) as (running, url):
         pids = children(running.pid)
         statuses = [ask(url) for _ in range(5)]
@@ -50,7 +50,7 @@ def test_a_signal_stops_all(tmp_path: Path, number: signal.Signals) -> None:
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_the_end_of_standard_input_stops_it(workers: str) -> None:
     """With `--until-eof` a mock ends when whoever holds its standard input is gone."""
-    options = ("--zero-delay", "--until-eof", "--workers", workers)
+    options = ("--zero-delay", "--until-eof", "--workers", workers, "--quiet")
     with serving(*options, stdin=subprocess.PIPE) as (running, url):
         assert ask(url) == 200
         assert running.stdin is not None
@@ -86,8 +86,8 @@ def test_workers_end_with_a_killed_hub() -> None:
 
 
 def test_a_worker_that_keeps_dying_ends_the_mock() -> None:
-    """After three deaths in a row one clear line says so, and the exit code is 1."""
-    with serving("--zero-delay", "--workers", "2") as (running, url):
+    """After three deaths in a row one clear line says so, quiet or not, and the exit code is 1."""
+    with serving("--zero-delay", "--workers", "2", "--quiet") as (running, url):
         assert running.stderr is not None
         (first, other), gone, said = children(running.pid), list[int](), list[str]()
         for _ in range(3):
@@ -102,6 +102,27 @@ def test_a_worker_that_keeps_dying_ends_the_mock() -> None:
     again = "mock_llm: worker 0 died (SIGKILL): it is started again\n"
     last = "mock_llm: worker 0 died (SIGKILL): once too often, so the mock ends\n"
     assert said == [again, again, last]
+
+
+def test_control_journal_and_summary_are_of_all_workers() -> None:
+    """The token printed at the start opens the journal of all, and one summary ends their work."""
+    with serving("--zero-delay", "--workers", "2") as (running, url):
+        assert running.stdout is not None
+        token, link = (running.stdout.readline().split()[-1] for _ in range(2))
+        assert [ask(url) for _ in range(12)] == [200] * 12  # each on a connection of its own
+        origin = url.removesuffix("/api/v1")
+        journal = f"{origin}/__control/journal"
+        asked = urllib.request.Request(journal, headers={"X-Control-Token": token})  # noqa: S310
+        with urllib.request.urlopen(asked) as response:  # noqa: S310 - the address is our own
+            numbers = [row["number"] for row in json.load(response)["rows"]]
+        running.send_signal(signal.SIGTERM)
+        more, complaints = running.communicate()
+    summaries = [
+        line for line in complaints.splitlines() if "12 attempts, 0 faults injected" in line
+    ]
+    assert (link, more) == (f"{origin}/__dashboard#token={token}", "")
+    assert numbers == list(range(1, 13))
+    assert len(summaries) == 1
 
 
 @pytest.mark.parametrize(("first", "second"), [("1", "2"), ("2", "2"), ("2", "1")])
