@@ -1,4 +1,4 @@
-"""`python -m mock_llm serve [SCENARIO]`: the mock alone."""
+"""`python -m mock_llm serve [SCENARIO]`: the mock alone; `record` and `fit` for cassettes."""
 
 import argparse
 import sys
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from mock_llm.cassette_cli import add_commands, add_replay, replaying
 from mock_llm.config import Upstream
 from mock_llm.control.access import Access
 from mock_llm.errors import InputError
@@ -74,6 +75,8 @@ def _parser() -> argparse.ArgumentParser:
         "--control-anywhere", action="store_true", help="control from other machines too"
     )
     command.add_argument("--quiet", action="store_true", help="no warnings and no summary")
+    add_replay(command)
+    add_commands(commands, _port)
     return parser
 
 
@@ -87,8 +90,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code: 0 fine, 1 workers kept dying, 2 bad input."""
     options = _parser().parse_args(arguments)
     try:
+        if run := getattr(options, "run", None):
+            run(options)
+            return 0
+        upstream = load_upstream(options.scenario) if options.scenario else Upstream()
         return serve(
-            load_upstream(options.scenario) if options.scenario else Upstream(),
+            replaying(upstream, options),
             host=options.host,
             port=options.port,
             seed=options.seed,

@@ -11,6 +11,7 @@ from mock_llm.envelope import BadRequest, Refusal
 from mock_llm.ledger import Row
 from mock_llm.masking import masked
 from mock_llm.plan import Call
+from mock_llm.replay import Replay, asked
 
 REQUEST_KEY, ATTEMPT = istr("X-Request-Key"), istr("X-Attempt")
 LONGEST_NAME = 256  # of a model, in a row: a client must not fill the memory with what it makes up
@@ -29,23 +30,37 @@ class Asking:
         account = _bearer(headers.get(hdrs.AUTHORIZATION, ""))
         return self._unknown(account) or masked(_clean(account))
 
-    def read(self, headers: CIMultiDictProxy[str], body: bytes, row: Row) -> Call | Refusal:
-        """Make a call of a request, or say what is wrong with it; fills in who asked for what."""
+    def read(
+        self, request: web.BaseRequest, body: bytes, row: Row, replay: Replay | None
+    ) -> Call | Refusal:
+        """Make a call of a request, or say what is wrong with it; fills in who asked for what.
+
+        A cassette is looked at first. It knows clients without a key, unless `keys` is set.
+        """
+        headers = request.headers
         row.attempt = _clean(headers.get(ATTEMPT, ""))
         key = headers.get(REQUEST_KEY, "")
         account = _bearer(headers.get(hdrs.AUTHORIZATION, ""))
         row.key, row.account = _clean(key), masked(_clean(account))
-        if unknown := self._unknown(account):
+        unknown, call = self._unknown(account), None
+        if replay is not None and (unknown is None or not (account or self._keys)):
+            wanted = asked(request.method, request.raw_path, headers, body)
+            call = replay.call(wanted, key, account, row)
+        if call is None and unknown is not None:
             return unknown
-        try:
-            chat = read_chat(body)
-            call = self._reader.call(
-                chat, key=key, account=account, new_connection=row.new_connection
-            )
-        except BadRequest as error:
-            return envelope.unread(error)
+        if call is None:
+            call = self._chat(body, key, account, row)
+        if isinstance(call, Refusal):
+            return call
         row.key, row.model, row.stream = _clean(call.key), call.model[:LONGEST_NAME], call.stream
         return call
+
+    def _chat(self, body: bytes, key: str, account: str, row: Row) -> Call | Refusal:
+        try:
+            chat, fresh = read_chat(body), row.new_connection
+            return self._reader.call(chat, key=key, account=account, new_connection=fresh)
+        except BadRequest as error:
+            return envelope.unread(error)
 
     def _unknown(self, account: str) -> Refusal | None:
         if not account:

@@ -17,7 +17,7 @@ from mock_llm.counts import Memory
 from mock_llm.drift import slowness
 from mock_llm.fallback import after, fault_key, is_the_models, next_call, unknown_model
 from mock_llm.faults import ArmedFault
-from mock_llm.offer import Offer, compiled
+from mock_llm.offer import FREE, Offer, compiled
 from mock_llm.plan import Call, Plan, Quota
 from mock_llm.quota import quota_of
 from mock_llm.refusals import refusal
@@ -202,6 +202,8 @@ class Provider:
     def _refusal(self, call: Call, now: float, began: float) -> Plan | int:
         """Refuse an attempt, or return its ticket."""
         offer = self._offers.get(call.model)
+        if offer is None and call.recording:  # what a cassette has is on offer, without a price
+            offer = self._offers[call.model] = Offer(FREE, self.upstream.profile, self._weather)
         if offer is None:
             return refusal(call, *unknown_model(call.model, self.upstream.dialect))
         context = offer.model.context_length

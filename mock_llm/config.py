@@ -173,6 +173,21 @@ class Drift(Table, frozen=True, kw_only=True):
     factors: Annotated[tuple[Factor, ...], Meta(min_length=1)]
 
 
+class Recordings(Table, frozen=True, kw_only=True):
+    """Recorded answers in place of made-up ones.
+
+    Attributes:
+        file: the cassette, relative to the scenario's file.
+        timing: `recorded` plays every chunk when it came, `none` at once, `sampled` at times drawn
+            from those of the whole cassette, by model.
+        on_miss: a request that is not on it is an `error`, or answered by the `mock`.
+    """
+
+    file: str
+    timing: Literal["recorded", "none", "sampled"] = "recorded"
+    on_miss: Literal["error", "mock"] = "error"
+
+
 def default_models() -> dict[str, Model]:
     """Five tiers, cheapest first, at OpenRouter's list prices of November 2026."""
     return {
@@ -224,6 +239,7 @@ class Upstream(Table, frozen=True, kw_only=True):
             Google, Mistral, Perplexity).
         token_counts: `estimate` is cheap, `exact` needs the `tokens` extra.
         reply: `review` answers as a review classifier, `text` with words.
+        cassette: see `Recordings`.
         dialect: `openai` speaks as OpenAI itself does, with nothing that OpenRouter adds.
         usage_chunk: how OpenRouter's streams end: `finish_again` (since August 2026) repeats the
             finish chunk with the usage; `no_choices` (early 2026) has it on a chunk without any
@@ -246,6 +262,7 @@ class Upstream(Table, frozen=True, kw_only=True):
     abort_billing: AbortBilling = "sent"
     token_counts: Literal["estimate", "exact"] = "estimate"  # noqa: S105 - tokens of text
     reply: Literal["review", "text"] = "review"
+    cassette: Recordings | None = None
     dialect: Literal["openrouter", "openai"] = "openrouter"
     usage_chunk: Literal["finish_again", "no_choices", "empty_delta"] = "finish_again"
     user_id: str | None = None

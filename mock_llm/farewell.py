@@ -14,7 +14,8 @@ def farewell(
 ) -> bytes:
     """Return what brings an answer under way to a proper end: OpenRouter's error, where it stands.
 
-    Before its head that is a 503; behind it an error event, or an error in place of the JSON.
+    Before its head that is a 503; behind it an error event, or an error in place of the JSON. A
+    recorded answer that has begun and is no stream can only be broken off.
 
     Args:
         call: the request.
@@ -30,7 +31,9 @@ def farewell(
         error = shapes.refusal(error, style, who.id)
         last = msgspec.structs.replace(frame, close=True)
         return last.whole(error.status, framing.JSON + error.fields, error.body)
-    is_stream = call.stream or "events" in plan.forms
+    tape, is_stream = plan.tape, call.stream or "events" in plan.forms
+    if tape is not None and (tape.length is not None or tape.status != 200 or not is_stream):
+        return b""
     _, message = ERRORS[error.status]
     said = msgspec.structs.replace(
         plan,
@@ -42,4 +45,5 @@ def farewell(
     )
     if not is_stream:
         return frame.piece(defects.body(who, call, said, 0.0)) + frame.end
-    return frame.piece(b"".join(defects.stream(who, call, said, 0.0).tail)) + frame.end
+    begun = b"" if tape is None else b"\n\n"  # recorded pieces need not end where events do
+    return frame.piece(begun + b"".join(defects.stream(who, call, said, 0.0).tail)) + frame.end

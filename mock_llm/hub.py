@@ -91,7 +91,7 @@ class Hub:
         """Run until told to stop; return whether all went well."""
         lives = [asyncio.create_task(self._keep(number)) for number in range(len(self._listeners))]
         for life in lives:
-            life.add_done_callback(lambda _: self.stop())
+            life.add_done_callback(lambda _: self._stop.set())
         await self._stop.wait()
         for one in chain(*self._listeners):
             one.close()

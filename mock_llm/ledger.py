@@ -154,7 +154,8 @@ def billed(
     if abort_billing == "full":
         return plan.completion_tokens, plan.cost_usd
     missing = 1 - delivered_tokens / max(plan.completion_tokens, 1)
-    return delivered_tokens, plan.cost_usd - completion_usd * missing
+    # What a recorded answer cost need not agree with the list.
+    return delivered_tokens, max(plan.cost_usd - completion_usd * missing, 0.0)
 
 
 class Ledger:

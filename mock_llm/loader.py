@@ -6,11 +6,13 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from mock_llm.config import Upstream
 from mock_llm.errors import InputError
 from mock_llm.strict import FieldError, convert, nearest
 
-__all__ = ["convert", "load_upstream", "read_table"]
+__all__ = ["beside", "convert", "load_upstream", "read_table"]
 
 _DEEPEST = 64
 
@@ -29,9 +31,19 @@ def load_upstream(path: Path) -> Upstream:
         hint = f"; is it [{near}]?" if near else ""
         raise InputError(f"{path}: missing table [upstream]{hint}")
     try:
-        return convert(tables["upstream"], Upstream, "")
+        return beside(path, convert(tables["upstream"], Upstream, ""))
     except FieldError as error:
         raise error.at(str(path), ("upstream",)) from None
+
+
+def beside(path: Path, upstream: Upstream) -> Upstream:
+    """The same upstream, its cassette looked for in the folder of the scenario's file."""
+    if upstream.cassette is None:
+        return upstream
+    file = str((path.parent / upstream.cassette.file).absolute())
+    return msgspec.structs.replace(
+        upstream, cassette=msgspec.structs.replace(upstream.cassette, file=file)
+    )
 
 
 def read_table(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from mock_llm.rng import Keyed
 from mock_llm.warmth import ColdStartState, PrefixCache
 
 Draw = Callable[[str, int], float]
+FREE = Model(prompt_usd_per_m=0.0, completion_usd_per_m=0.0, context_length=10**9)
 
 
 class Offer:

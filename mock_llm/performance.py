@@ -114,7 +114,7 @@ class Performance:
             self._playback.hush()
             return
         row, seat, now = self.row, self.seat, self._loop.time()
-        if row.headers_s is None:
+        if row.headers_s is None and data:
             row.headers_s = now
         if seat is not None and seat.began_s is not None and row.first_token_s is None:
             row.slowed_s = due_s - seat.began_s - write.at_s

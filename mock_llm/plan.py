@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from mock_llm.tape import Tape
 from mock_llm.wants import Wants
 
 Ending = Literal["clean", "refused", "hang", "stall", "keep_alive", "end", "eof", "reset"]
@@ -72,6 +73,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         include_usage: the stream is to end with its usage; OpenRouter sends it anyhow.
         wants: what the answer has to look like; None: it is free.
         new_connection: first request on its connection.
+        recording: identity of the recorded request that it repeats; "" for none.
         route: the endpoint; any but `chat` has no model, and its plan says nothing.
     """
 
@@ -87,6 +89,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     include_usage: bool = False
     wants: Wants | None = None
     new_connection: bool = False
+    recording: str = ""
     route: Route = "chat"
 
 
@@ -138,6 +141,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         cost_usd: what a completed answer costs.
         draw: which draw of the request's weather this attempt used; -1 when it used none.
         injected: names of the faults that fired, in order.
+        tape: a recorded answer that is played in place of a rendered one.
         ticket: what the attempt holds of limits and credits until `Provider.finish`; 0: nothing.
         quota: what the account may still ask for, where the answer says it.
     """
@@ -166,5 +170,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: float = 0.0
     draw: int = -1
     injected: tuple[str, ...] = ()
+    tape: Tape | None = None
     ticket: int = 0
     quota: Quota | None = None

@@ -19,6 +19,7 @@ from mock_llm.ledger import End, Ledger, Row, billed
 from mock_llm.performance import SILENT, Performance, note_tokens
 from mock_llm.plan import Call, Ending, Plan, Quota
 from mock_llm.quota import UNLIMITED
+from mock_llm.replay import Replay
 from mock_llm.service import Seat, Service
 from mock_llm.timeline import Script, timeline
 from mock_llm.wire import Style
@@ -92,8 +93,15 @@ class Player:
             self.service.change(capacity or Capacity())
             self.service = None if capacity is None else self.service
 
-    async def play(self, link: Connection, frame: Framing, row: Row, call: Call) -> None:
-        """Serve one attempt to its end.
+    async def play(
+        self,
+        link: Connection,
+        frame: Framing,
+        row: Row,
+        call: Call,
+        replay: Replay | None = None,
+    ) -> None:
+        """Serve one attempt to its end, with a recorded answer if the call has a recording.
 
         A cancelled handler ends the attempt there. Without cancellation the work goes on for a
         client that has left, as a provider's does, though nothing is sent any more.
@@ -110,6 +118,8 @@ class Player:
             row.admitted_s = loop.time()
             decided = self._provider.admit(call, row.admitted_s)
             plan = decided if isinstance(decided, Plan) else await decided
+            if call.recording and replay is not None:
+                plan = replay.plan(plan, call, self._provider.memory.admitted)
             if plan.model:
                 call = msgspec.structs.replace(call, model=plan.model)
                 row.model = plan.model

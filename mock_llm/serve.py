@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from mock_llm.cassette import torn
 from mock_llm.config import Upstream
 from mock_llm.control.access import Access
 from mock_llm.control.watch import Tell, attended, summary
@@ -18,7 +19,7 @@ from mock_llm.network import absent
 from mock_llm.player import Streams
 from mock_llm.settings import Settings, calm_collector, instant, loop_factory
 
-__all__ = ["instant", "read_answers", "serve"]
+__all__ = ["instant", "listening", "read_answers", "serve", "tell_stderr", "when_told"]
 
 MOST_WORKERS = 64
 
@@ -93,7 +94,9 @@ def serve(
     settings.context()  # a mistake in its files is told before anything else happens
     address = (host, port)
     several = workers > 1
-    tell = _nobody if quiet else _tell
+    tell = _nobody if quiet else tell_stderr
+    for line in torn(settings.upstream):
+        tell(line)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         main = (
             _together(settings, address, until_eof, workers, access, tell)
@@ -118,10 +121,10 @@ async def _alone(
             server.hurry()
         stop.set()
 
-    _on_stop(on_stop, until_eof)
+    when_told(on_stop, until_eof)
     async with attended(server, access, tell):
         try:
-            with _listening(address):
+            with listening(address):
                 port = await server.start(*address, ssl=settings.context())
             _announce(settings, address[0], port, access)
             calm_collector()
@@ -138,7 +141,8 @@ def _nobody(_: str) -> None:
     """Tell nobody."""
 
 
-def _tell(line: str) -> None:
+def tell_stderr(line: str) -> None:
+    """Have whoever watches read a line."""
     sys.stderr.write(f"mock_llm: {line}\n")
     sys.stderr.flush()
 
@@ -153,18 +157,19 @@ async def _together(
 ) -> bool:
     from mock_llm.listeners import listeners
 
-    with _listening(address):
+    with listening(address):
         sockets = listeners(*address, workers)
     from mock_llm.hub import Hub  # after the system has turned out to have what it needs
 
     port = sockets[0][0].getsockname()[1]
     hub = Hub(settings, sockets, tell, lambda: _announce(settings, address[0], port, access))
-    _on_stop(hub.stop, until_eof)
+    when_told(hub.stop, until_eof)
     return await hub.run()
 
 
 @contextmanager
-def _listening(address: tuple[str, int]) -> Iterator[None]:
+def listening(address: tuple[str, int]) -> Iterator[None]:
+    """Make a user's error of an address that cannot be had."""
     try:
         yield
     except OSError as error:
@@ -182,7 +187,7 @@ def _announce(settings: Settings, host: str, port: int, access: Access | None) -
     sys.stdout.flush()
 
 
-def _on_stop(stop: Callable[[], None], until_eof: int | None) -> None:
+def when_told(stop: Callable[[], None], until_eof: int | None = None) -> None:
     """Call `stop` on a signal, and when a descriptor has nothing more to say."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

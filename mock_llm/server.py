@@ -28,6 +28,7 @@ from mock_llm.network import Network
 from mock_llm.plan import Call, Route
 from mock_llm.player import Player, Streams
 from mock_llm.receiving import HEADER_TIMEOUT_S
+from mock_llm.replay import replay_of
 from mock_llm.service import Service
 
 EPOCH_S = 1_793_491_200.0  # 2026-11-01 00:00 UTC
@@ -82,7 +83,8 @@ class MockServer:
         began_s: loop time at which it could first be asked; None before.
 
     Raises:
-        InputError: the ledger's file cannot be written, or exact token counts are not installed.
+        InputError: the ledger's file cannot be written, the upstream's cassette cannot be read, or
+            exact token counts are not installed.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class MockServer:
         header_timeout_s: float = HEADER_TIMEOUT_S,
     ) -> None:
         self._provider = provider or Provider(upstream, seed=seed, answers=answers or {})
+        self._replay = replay_of(upstream, self._provider.seed)
         self.ledger = Ledger(ledger_file, limit=ledger_limit)
         self._player = Player(
             upstream, self._provider, self.ledger, epoch_s, transit=transit, service=service
@@ -126,7 +129,12 @@ class MockServer:
         """Imitate another provider from the next request on; see `behaviour.Provider.change`.
 
         Attempts under way end as they were planned.
+
+        Raises:
+            InputError: its cassette cannot be read; then nothing is changed.
         """
+        if upstream.cassette != self.upstream.cassette:
+            self._replay = replay_of(upstream, self.seed)
         self._provider.change(upstream)
         self._player.change(upstream)
         self.network.change(upstream)
@@ -148,6 +156,8 @@ class MockServer:
             seed: of the weather from now on; None: the same again.
         """
         self._provider.reset(seed)
+        if self._replay is not None:
+            self._replay.begin(self.seed)
         self.network.reset(self.seed)
         self.ledger.reset()
 
@@ -286,7 +296,8 @@ class MockServer:
         if request.version < (1, 1):
             frame = self._http_1_0
         path = request.raw_path.partition("?")[0]
-        if path in _CHATS and request.method == hdrs.METH_POST:
+        recorded = self._replay is not None and self._replay.has(request.method, path)
+        if recorded or (path in _CHATS and request.method == hdrs.METH_POST):
             await self._chat(request, link, frame, fresh=fresh)
         elif own := self._endpoints.get("/" + path[1:].partition("/")[0]):
             if request.method == hdrs.METH_HEAD:
@@ -357,7 +368,7 @@ class MockServer:
             self._refuse(link, self._last, envelope.invalid("the body is incomplete"))
             link.force_close()
         else:
-            call = self._asking.read(request.headers, body, row)
+            call = self._asking.read(request, body, row, self._replay)
             if self._stopping:
                 call = STOPPING
             if self.on_request is not None:
@@ -365,4 +376,4 @@ class MockServer:
             if isinstance(call, Refusal):
                 self._player.refuse(link, frame, row, call)
             else:
-                await self._player.play(link, frame, row, call)
+                await self._player.play(link, frame, row, call, self._replay)

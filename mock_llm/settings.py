@@ -102,8 +102,13 @@ def instant(upstream: Upstream) -> Upstream:
         slug: msgspec.structs.replace(model, profile=model.profile and _instant(model.profile))
         for slug, model in upstream.models.items()
     }
+    cassette = upstream.cassette and msgspec.structs.replace(upstream.cassette, timing="none")
     return msgspec.structs.replace(
-        upstream, profile=_instant(upstream.profile), models=models, connection_setup=0.0
+        upstream,
+        profile=_instant(upstream.profile),
+        models=models,
+        connection_setup=0.0,
+        cassette=cassette,
     )
 
 

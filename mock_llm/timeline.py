@@ -15,6 +15,7 @@ from mock_llm.framing import Framing
 from mock_llm.pacing import Write, joined_events, text_parts
 from mock_llm.plan import Call, Plan
 from mock_llm.playback import Script
+from mock_llm.tape_script import tape_script
 from mock_llm.wire import Style
 
 __all__ = ["Script", "Write", "timeline"]
@@ -48,6 +49,8 @@ def timeline(
         style: what is spoken.
         page: header fields and body of a page that no model makes.
     """
+    if plan.tape is not None:
+        return tape_script(plan.tape, frame, whole=plan.ending in {"clean", "refused", "end"})
     if plan.ending == "hang":
         return _SILENCE
     who = wire.identity(call.key, plan.draw, created, style)

@@ -26,6 +26,7 @@ from mock_llm.config import (
     Model,
     Profile,
     PromptCache,
+    Recordings,
     Regime,
     Throttle,
     Upstream,
@@ -128,7 +129,7 @@ def test_first_lines_run_the_crisis_and_the_tests() -> None:
 @pytest.mark.parametrize("word", sorted(set(command_line())))
 def test_command_line_is_documented(word: str) -> None:
     """Every command and every option is in the README or a page of docs."""
-    assert re.search(rf"`{re.escape(word)}[`/ ]", README)
+    assert re.search(rf"`{re.escape(word)}[`/ ]", MANUAL)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +137,7 @@ def test_command_line_is_documented(word: str) -> None:
     [
         *(Workload, Pipeline, Backoff, Legacy, Smart, Single),
         *(Regime, Drift),
-        *(Upstream, Capacity, Model, Throttle, Profile, ColdStart, PromptCache),
+        *(Upstream, Capacity, Model, Throttle, Profile, ColdStart, PromptCache, Recordings),
     ],
 )
 def test_keys_are_documented(table: type[msgspec.Struct]) -> None:

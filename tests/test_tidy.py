@@ -41,6 +41,7 @@ ENTRY_POINTS |= {"harness.testing.plugin": "[project.entry-points.pytest11]"}
 
 CLI = {"harness.cli": "the command line"}
 EDGE = CLI | {"mock_llm.__main__": "the mock's own command line"}
+EDGE |= {"mock_llm.cassette_cli": "its commands around cassettes"}
 BELONGS: dict[str, dict[str, str]] = {
     # Every third-party library, and names of which there is one right place: where, and why there.
     "msgspec": {"harness": "frozen structs", "mock_llm": "frozen structs"},
@@ -52,11 +53,16 @@ BELONGS: dict[str, dict[str, str]] = {
         "mock_llm.server": "the edge",
         "mock_llm.asking": "the edge",
         "mock_llm.connection": "the edge",
+        "mock_llm.record": "the door to a real endpoint",
+        "mock_llm.flight": "its errors, and what they mean",
         "mock_llm.receiving": "the edge",
         "mock_llm.control.pages": "the edge",
     },
     "aiohttp.resolver": {"harness.engines.virtual_patches": "keeps look-ups in the loop"},
-    "yarl": {"harness.pipeline.client": "the type of aiohttp's addresses"},
+    "yarl": {
+        "harness.pipeline.client": "the type of aiohttp's addresses",
+        "mock_llm.record": "a real endpoint's address, to be checked and kept as it is",
+    },
     "multidict": {"mock_llm.asking": "the type of aiohttp's headers"},
     "uvloop": {"mock_llm.settings": "the loop of a server on the wall clock"},
     "numpy": {"harness.metrics": "percentiles"},
@@ -82,6 +88,7 @@ BELONGS: dict[str, dict[str, str]] = {
     "sys.stdout": EDGE | {"mock_llm.serve": "tells whoever started it that it listens"},
     "os.environ": CLI
     | {
+        "mock_llm.cassette_cli": "a real endpoint's key, by the name of its variable",
         "harness.engines.live": "hands its environment on to the mock's process",
         "mock_llm.control.access": "a token on a command line could be read by everybody",
     },
@@ -91,7 +98,7 @@ BELONGS: dict[str, dict[str, str]] = {
     "time.sleep": {"harness.engines.virtual_guard": "what is no business of the loop's thread"},
     "time.monotonic": CLI,
     "time.perf_counter": {"harness.engines": "how long a run took: wall_s, never in a record"},
-    "datetime.datetime.now": {},
+    "datetime.datetime.now": {"mock_llm.record": "notes when an exchange was recorded"},
     "datetime.datetime.utcnow": {},
     "datetime.datetime.today": {},
     "datetime.date.today": {},

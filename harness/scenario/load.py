@@ -25,7 +25,7 @@ from harness.scenario.variants import (
     tables,
     variant_names,
 )
-from mock_llm.loader import read_table
+from mock_llm.loader import beside, read_table
 from mock_llm.strict import FieldError, convert
 
 __all__ = ["BASE", "ScenarioFile", "load_file", "load_scenario", "variant_names"]
@@ -84,7 +84,8 @@ class ScenarioFile(msgspec.Struct, frozen=True):
 
     def _made(self, table: dict[str, Any]) -> Scenario:
         scenario = _checked(convert(table, Scenario, ""))
-        return msgspec.structs.replace(scenario, variants=self.written.variants)
+        upstream = beside(Path(self.where), scenario.upstream)
+        return msgspec.structs.replace(scenario, upstream=upstream, variants=self.written.variants)
 
 
 def load_file(

@@ -109,13 +109,13 @@ def _edit(server: MockServer, command: Edit, now: float) -> Result:
         edited = unmasked_table(_edited(table, command.path, command), table)
         upstream = convert(edited, Upstream, "")
         Provider(upstream, seed=server.seed)  # raises before anything is changed
+        server.change(upstream)  # likewise, if it cannot read a cassette
     except FieldError as error:
         return Result(status=422, error=str(error.at("", ("upstream",))))
     except InputError as error:
         return Result(status=422, error=str(error))
     except RecursionError:
         return Result(status=422, error=f"{place}: nested too deeply")
-    server.change(upstream)
     server.ledger.changed(now, f"{command.how} {place}", _remembered(command))
     return Result()
 

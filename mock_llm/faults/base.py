@@ -175,6 +175,7 @@ def refused(
         finish_reason="stop",
         cached_tokens=0,
         cost_usd=0.0,
+        tape=None,
     )
 
 
