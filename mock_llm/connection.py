@@ -9,8 +9,8 @@ every byte; aiohttp is then handed a response that has already been sent.
 import asyncio
 import socket
 import struct
-from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar, cast
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -23,7 +23,30 @@ __all__ = ["MAX_BODY_BYTES", "Connection", "ConnectionServer", "Sent"]
 
 MAX_BODY_BYTES = 10 * 1024 * 1024
 
+T = TypeVar("T")
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class _Inline:
+    """A connection's event loop on which a request is handled in the task of its connection.
+
+    aiohttp starts a task for each request, so that each has context variables of its own. Nobody
+    sets any here, and a task costs a turn of the loop.
+    """
+
+    __slots__ = ("_loop", "call_at", "call_later", "create_future", "time")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.time, self.create_future = loop.time, loop.create_future
+        self.call_at, self.call_later = loop.call_at, loop.call_later
+
+    def create_task(self, handling: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
+        """Return what is to be awaited in any case."""
+        return handling
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
 
 
 class Connection(Receiver):
@@ -55,6 +78,7 @@ class Connection(Receiver):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note the task that serves this connection."""
         super().connection_made(transport)
+        self._loop = cast("asyncio.AbstractEventLoop", _Inline(self._loop))
         manager = cast("ConnectionServer", self._manager)
         if (task := self._task_handler) is not None:
             manager.tasks.add(task)
@@ -71,6 +95,15 @@ class Connection(Receiver):
         """Do nothing unless reading is paused: aiohttp asks for it after every piece of a body."""
         if self._reading_paused:
             super().resume_reading(resume_parser)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Do next to nothing for what is already sent; a declined upgrade is aiohttp's business."""
+        if self._upgraded or not isinstance(resp, Sent):
+            return await super().finish_response(request, resp, start_time)
+        request._finish()  # noqa: SLF001 - as aiohttp does
+        return resp, False
 
     async def gone(self) -> None:
         """Wait until the client has left; no timer is involved."""
