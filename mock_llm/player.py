@@ -65,7 +65,7 @@ class Player:
         self._under_way = 0
         self._hurried = False
         self._drained: asyncio.Future[None] | None = None
-        self._playing: dict[Performance, tuple[Call, Framing]] = {}
+        self._playing: dict[Connection, tuple[Row, Call, Plan, Framing]] = {}
         self.service: Service | None = None
         self.change(upstream)
 
@@ -110,6 +110,7 @@ class Player:
         plan, seat = _UNDECIDED, None
         loop = asyncio.get_running_loop()
         self._under_way += 1
+        self._playing[link] = row, call, plan, frame
         try:
             if self._transit:
                 await asyncio.sleep(self._provider.transit_s(call.key))
@@ -129,11 +130,12 @@ class Player:
             if self.service is not None and occupies(plan):
                 plan, seat = await self._seated(row, plan, self.service)
             ended = await self._deliver(link, frame, row, call, plan, seat)
-        except asyncio.CancelledError:
+        except BaseException as error:
             plan = plan if seat is None else _charged(row, plan, seat)
-            self._end(link, row, plan, "client_left" if link.left_s is not None else "shutdown")
+            self._end(link, row, plan, _cut_off(link, error))
             raise
         finally:
+            self._playing.pop(link, None)
             if seat is not None:
                 seat.leave(loop.time())
             self._under_way -= 1
@@ -174,14 +176,13 @@ class Player:
             streams: `finish` ends a response with an error in OpenRouter's shape; `break` has it
                 reset as soon as its connection is closed.
         """
-        for playing, (call, frame) in self._playing.items():
-            plan, row = playing.plan, playing.row
+        for link, (row, call, plan, frame) in self._playing.items():
             if streams == "break":
-                playing.link.reset_on_close()
+                link.reset_on_close()
             elif plan.ending not in SILENT:
                 is_open = row.headers_s is not None
                 words = farewell(call, plan, self._created(row), frame, self.style, is_open=is_open)
-                if playing.link.send(words) and not is_open:
+                if link.send(words) and not is_open:
                     row.status, row.error = STOPPING.status, STOPPING.error
                     row.headers_s = asyncio.get_running_loop().time()
 
@@ -216,7 +217,8 @@ class Player:
         loop = asyncio.get_running_loop()
         row = Row(arrived_s=loop.time())
         if self._transit:
-            await asyncio.sleep(self._provider.transit_s(call.key))
+            # A name of its own, so that it shifts the transit of no attempt with that key.
+            await asyncio.sleep(self._provider.transit_s(f"{call.route}:{call.key}"))
         row.admitted_s = loop.time()
         decided = self._provider.admit(call, row.admitted_s)
         plan = decided if isinstance(decided, Plan) else await decided
@@ -244,6 +246,7 @@ class Player:
         page: tuple[bytes, bytes] | None = None,
     ) -> End:
         """Send everything in time, do to the connection what the plan says, return how it ended."""
+        self._playing.pop(link, None)  # it waits no longer
         script = timeline(
             call,
             plan,
@@ -273,11 +276,11 @@ class Player:
     async def _perform(self, playing: Performance, call: Call, frame: Framing) -> bool:
         """Send everything in time; return whether the client was there to the end."""
         if not playing.begin():
-            self._playing[playing] = call, frame
+            self._playing[playing.link] = playing.row, call, playing.plan, frame
             try:
                 await playing.rest()
             finally:
-                del self._playing[playing]
+                del self._playing[playing.link]
         return playing.sent
 
     def _created(self, row: Row) -> int:
@@ -302,6 +305,12 @@ class Player:
         if plan.ticket:
             self._provider.finish(plan, row.completion_tokens, row.billed_usd)
         self._ledger.add(row)
+
+
+def _cut_off(link: Connection, error: BaseException) -> End:
+    if not isinstance(error, asyncio.CancelledError):
+        return "broken"  # by a fault of our own
+    return "shutdown" if link.left_s is None else "client_left"
 
 
 def _note_plan(row: Row, plan: Plan) -> None:
