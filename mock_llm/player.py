@@ -107,7 +107,7 @@ class Player:
         client that has left, as a provider's does, though nothing is sent any more.
         """
         self._ledger.begin()
-        plan, seat = _UNDECIDED, None
+        plan, seat, usd = _UNDECIDED, None, 0.0
         loop = asyncio.get_running_loop()
         self._under_way += 1
         self._playing[link] = row, call, plan, frame
@@ -125,6 +125,7 @@ class Player:
                 call = msgspec.structs.replace(call, model=plan.model)
                 row.model = plan.model
             _note_plan(row, plan)
+            usd = self._completion_usd(row, plan)  # at the prices of now, whatever comes
             if plan.injected:
                 self._ledger.fire(row)
             if self.service is not None and occupies(plan):
@@ -132,7 +133,7 @@ class Player:
             ended = await self._deliver(link, frame, row, call, plan, seat)
         except BaseException as error:
             plan = plan if seat is None else _charged(row, plan, seat)
-            self._end(link, row, plan, _cut_off(link, error))
+            self._end(link, row, plan, _cut_off(link, error), usd)
             raise
         finally:
             self._playing.pop(link, None)
@@ -141,7 +142,7 @@ class Player:
             self._under_way -= 1
             if self._drained is not None and not self._under_way:
                 self.hurry()
-        self._end(link, row, plan if seat is None else _charged(row, plan, seat), ended)
+        self._end(link, row, plan if seat is None else _charged(row, plan, seat), ended, usd)
 
     def refuse(self, link: Connection, frame: Framing, row: Row, refusal: Refusal) -> None:
         """End an attempt that never reached the provider."""
@@ -290,7 +291,9 @@ class Player:
     def _completion_usd(self, row: Row, plan: Plan) -> float:
         return plan.completion_tokens * self._usd_per_token.get(row.model, 0.0)
 
-    def _end(self, link: Connection, row: Row, plan: Plan, ended: End) -> None:
+    def _end(
+        self, link: Connection, row: Row, plan: Plan, ended: End, completion_usd: float = 0.0
+    ) -> None:
         row.ended = ended
         left_s = link.left_s if ended == "client_left" else None
         row.ended_s = asyncio.get_running_loop().time() if left_s is None else left_s
@@ -299,7 +302,7 @@ class Player:
             ended,
             stream=row.stream,
             delivered_tokens=row.completion_tokens,
-            completion_usd=self._completion_usd(row, plan),
+            completion_usd=completion_usd,
             abort_billing="full" if row.model in self._billed_in_full else "sent",
         )
         if plan.ticket:
