@@ -204,7 +204,7 @@ class Provider:
         offer = self._offers.get(call.model)
         if offer is None and call.recording:  # what a cassette has is on offer, without a price
             offer = self._offers[call.model] = Offer(FREE, self.upstream.profile, self._weather)
-        if offer is None:
+        if offer is None or (offer.model is FREE and not call.recording):
             return refusal(call, *unknown_model(call.model, self.upstream.dialect))
         context = offer.model.context_length
         if call.prompt_tokens > context:

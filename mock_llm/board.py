@@ -59,8 +59,9 @@ class Board:
             if asked.cancelled():  # it has died
                 continue
             for number, row in _decode_result(asked.result()).rows:
-                self._read[worker] = number
-                self._rows.add(row)
+                if number > self._read[worker]:  # else another reader's answer came first
+                    self._read[worker] = number
+                    self._rows.add(row)
         return Result(rows=self._rows.after(command.after, command.limit))
 
     def reset(self) -> None:

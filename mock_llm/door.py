@@ -57,6 +57,8 @@ class Stalled(asyncio.Protocol):
         """Accept it, and that is all."""
         self._transport = transport
         self._stalled.add(self)
+        self._ledger.begin()
+        self._ledger.fire(self._row)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Note that the client gave up."""

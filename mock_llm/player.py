@@ -65,7 +65,7 @@ class Player:
         self._under_way = 0
         self._hurried = False
         self._drained: asyncio.Future[None] | None = None
-        self._playing: dict[Performance, tuple[Call, Framing]] = {}
+        self._playing: dict[Connection, tuple[Row, Call, Plan, Framing]] = {}
         self.service: Service | None = None
         self.change(upstream)
 
@@ -107,9 +107,10 @@ class Player:
         client that has left, as a provider's does, though nothing is sent any more.
         """
         self._ledger.begin()
-        plan, seat = _UNDECIDED, None
+        plan, seat, usd = _UNDECIDED, None, 0.0
         loop = asyncio.get_running_loop()
         self._under_way += 1
+        self._playing[link] = row, call, plan, frame
         try:
             if self._transit:
                 await asyncio.sleep(self._provider.transit_s(call.key))
@@ -124,22 +125,24 @@ class Player:
                 call = msgspec.structs.replace(call, model=plan.model)
                 row.model = plan.model
             _note_plan(row, plan)
+            usd = self._completion_usd(row, plan)  # at the prices of now, whatever comes
             if plan.injected:
                 self._ledger.fire(row)
             if self.service is not None and occupies(plan):
                 plan, seat = await self._seated(row, plan, self.service)
             ended = await self._deliver(link, frame, row, call, plan, seat)
-        except asyncio.CancelledError:
+        except BaseException as error:
             plan = plan if seat is None else _charged(row, plan, seat)
-            self._end(link, row, plan, "client_left" if link.left_s is not None else "shutdown")
+            self._end(link, row, plan, _cut_off(link, error), usd)
             raise
         finally:
+            self._playing.pop(link, None)
             if seat is not None:
                 seat.leave(loop.time())
             self._under_way -= 1
             if self._drained is not None and not self._under_way:
                 self.hurry()
-        self._end(link, row, plan if seat is None else _charged(row, plan, seat), ended)
+        self._end(link, row, plan if seat is None else _charged(row, plan, seat), ended, usd)
 
     def refuse(self, link: Connection, frame: Framing, row: Row, refusal: Refusal) -> None:
         """End an attempt that never reached the provider."""
@@ -174,14 +177,13 @@ class Player:
             streams: `finish` ends a response with an error in OpenRouter's shape; `break` has it
                 reset as soon as its connection is closed.
         """
-        for playing, (call, frame) in self._playing.items():
-            plan, row = playing.plan, playing.row
+        for link, (row, call, plan, frame) in self._playing.items():
             if streams == "break":
-                playing.link.reset_on_close()
+                link.reset_on_close()
             elif plan.ending not in SILENT:
                 is_open = row.headers_s is not None
                 words = farewell(call, plan, self._created(row), frame, self.style, is_open=is_open)
-                if playing.link.send(words) and not is_open:
+                if link.send(words) and not is_open:
                     row.status, row.error = STOPPING.status, STOPPING.error
                     row.headers_s = asyncio.get_running_loop().time()
 
@@ -216,7 +218,8 @@ class Player:
         loop = asyncio.get_running_loop()
         row = Row(arrived_s=loop.time())
         if self._transit:
-            await asyncio.sleep(self._provider.transit_s(call.key))
+            # A name of its own, so that it shifts the transit of no attempt with that key.
+            await asyncio.sleep(self._provider.transit_s(f"{call.route}:{call.key}"))
         row.admitted_s = loop.time()
         decided = self._provider.admit(call, row.admitted_s)
         plan = decided if isinstance(decided, Plan) else await decided
@@ -244,6 +247,7 @@ class Player:
         page: tuple[bytes, bytes] | None = None,
     ) -> End:
         """Send everything in time, do to the connection what the plan says, return how it ended."""
+        self._playing.pop(link, None)  # it waits no longer
         script = timeline(
             call,
             plan,
@@ -273,11 +277,11 @@ class Player:
     async def _perform(self, playing: Performance, call: Call, frame: Framing) -> bool:
         """Send everything in time; return whether the client was there to the end."""
         if not playing.begin():
-            self._playing[playing] = call, frame
+            self._playing[playing.link] = playing.row, call, playing.plan, frame
             try:
                 await playing.rest()
             finally:
-                del self._playing[playing]
+                del self._playing[playing.link]
         return playing.sent
 
     def _created(self, row: Row) -> int:
@@ -287,7 +291,9 @@ class Player:
     def _completion_usd(self, row: Row, plan: Plan) -> float:
         return plan.completion_tokens * self._usd_per_token.get(row.model, 0.0)
 
-    def _end(self, link: Connection, row: Row, plan: Plan, ended: End) -> None:
+    def _end(
+        self, link: Connection, row: Row, plan: Plan, ended: End, completion_usd: float = 0.0
+    ) -> None:
         row.ended = ended
         left_s = link.left_s if ended == "client_left" else None
         row.ended_s = asyncio.get_running_loop().time() if left_s is None else left_s
@@ -296,12 +302,18 @@ class Player:
             ended,
             stream=row.stream,
             delivered_tokens=row.completion_tokens,
-            completion_usd=self._completion_usd(row, plan),
+            completion_usd=completion_usd,
             abort_billing="full" if row.model in self._billed_in_full else "sent",
         )
         if plan.ticket:
             self._provider.finish(plan, row.completion_tokens, row.billed_usd)
         self._ledger.add(row)
+
+
+def _cut_off(link: Connection, error: BaseException) -> End:
+    if not isinstance(error, asyncio.CancelledError):
+        return "broken"  # by a fault of our own
+    return "shutdown" if link.left_s is None else "client_left"
 
 
 def _note_plan(row: Row, plan: Plan) -> None:

@@ -5,6 +5,7 @@ more across attempts (windows, warmth, caches) is in one place, the hub's provid
 and plays its plan from the moment of the question, so that the way there adds no time to an answer.
 """
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from mock_llm.config import Upstream
 from mock_llm.counts import Memory
 from mock_llm.link import Link
 from mock_llm.plan import Call, Plan
+from mock_llm.structured import document
 
 ADMIT, FINISH = "admit", "finish"
 
@@ -44,7 +46,9 @@ class Settlement(NamedTuple):
 
 
 _decode_settlement = msgspec.msgpack.Decoder(Settlement).decode
-_decode_question = msgspec.msgpack.Decoder(Question).decode
+# Of all that is in a call only a schema is no plain data.
+_encode_question = msgspec.msgpack.Encoder(enc_hook=lambda schema: schema.raw).encode
+_decode_question = msgspec.msgpack.Decoder(Question, dec_hook=lambda _, raw: document(raw)).decode
 _decode_plan = msgspec.msgpack.Decoder(Plan).decode
 
 
@@ -98,7 +102,20 @@ class SharedAdmission:
         self._link.tell(FINISH, Settlement(plan.ticket, used, billed_usd))
 
     async def _asked(self, call: Call, now: float) -> Plan:
-        return _decode_plan(await self._link.ask(ADMIT, question(call, now)))
+        asked = asyncio.ensure_future(self._link.ask(ADMIT, question(call, now)))
+        try:
+            return _decode_plan(await asyncio.shield(asked))
+        except asyncio.CancelledError:
+            # The hub lets in one who has left in the meantime, and he would never be ended.
+            asked.add_done_callback(self._let_go)
+            raise
+
+    def _let_go(self, asked: "asyncio.Future[msgspec.Raw]") -> None:
+        """End an attempt whose client did not wait for the decision; nothing was used."""
+        if asked.cancelled() or asked.exception() is not None:
+            return
+        if ticket := _decode_plan(asked.result()).ticket:
+            self._link.tell(FINISH, Settlement(ticket, 0, 0.0))
 
 
 class HubAdmission:
@@ -137,9 +154,10 @@ class HubAdmission:
             self._provider.admission.finish(ticket, 0, 0.0)
 
 
-def question(call: Call, now: float) -> Question:
-    """Return a call as it can travel: a header may hold what no UTF-8 can say."""
-    if call.key.isascii() and call.account.isascii():
-        return Question(call, now)
-    raw = (call.key.encode("utf-8", "surrogatepass"), call.account.encode("utf-8", "surrogatepass"))
-    return Question(msgspec.structs.replace(call, key="", account=""), now, raw)
+def question(call: Call, now: float) -> msgspec.Raw:
+    """Return a `Question` as it travels: a header may hold what no UTF-8 can say."""
+    raw = None
+    if not (call.key.isascii() and call.account.isascii()):
+        key, account = (one.encode("utf-8", "surrogatepass") for one in (call.key, call.account))
+        raw, call = (key, account), msgspec.structs.replace(call, key="", account="")
+    return msgspec.Raw(_encode_question(Question(call, now, raw)))

@@ -76,8 +76,8 @@ def serve(
         The exit code: 0, or 1 when a worker died again and again.
 
     Raises:
-        InputError: the files of TLS are no good, the address cannot be had, or the ledger's file
-            cannot be written.
+        InputError: the files of TLS are no good, the address cannot be had, the ledger's file
+            cannot be written, or a number is too large to be told to several workers.
     """
     settings = Settings(
         upstream=instant(upstream) if zero_delay else upstream,
@@ -157,6 +157,11 @@ async def _together(
 ) -> bool:
     from mock_llm.listeners import listeners
 
+    try:
+        msgspec.msgpack.encode(settings)  # as every worker is told them
+    except OverflowError as error:
+        why = "a whole number of the seed or the scenario is too large for several workers"
+        raise InputError(f"{why}: at most 64 bits") from error
     with listening(address):
         sockets = listeners(*address, workers)
     from mock_llm.hub import Hub  # after the system has turned out to have what it needs

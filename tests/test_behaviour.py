@@ -9,6 +9,7 @@ from math import exp
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -361,3 +362,12 @@ def test_a_text_model_answers_with_words(output_tokens: float | None, tokens: in
     plan = provider.admit(_call(), 0.0)
     assert plan.last_token_s - plan.first_token_s == pytest.approx((tokens - 1) * 0.25)
     assert (plan.completion_tokens, plan.reply[:10]) == (tokens, "the review"[: len(plan.reply)])
+
+
+def test_what_is_recorded_is_on_offer_for_recordings_only() -> None:
+    """A model that only a cassette has stays unknown to other calls once it has been played."""
+    provider = Provider(Upstream(), seed=1)
+    free = Call(key="r", account="a", model="no/such", prompt_tokens=1)
+    recorded = msgspec.structs.replace(free, recording="1")
+    plans = [provider.admit(one, 0.0) for one in (free, recorded, free)]
+    assert [plan.status for plan in plans] == [400, 200, 400]

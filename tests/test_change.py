@@ -1,10 +1,13 @@
 """A mock that becomes another provider while it runs, and pages of one's own beside the API."""
 
+import asyncio
 import json
 
 import msgspec
+import pytest
 from aiohttp import web
-from loopback import head, mock, post, run
+from loopback import QUESTION, Mock, head, mock, post, run
+from virtual_mock import run as run_virtually
 
 from mock_llm import framing
 from mock_llm.behaviour import Provider
@@ -73,3 +76,23 @@ def test_own_pages_are_served() -> None:
         assert (status, json.loads(body), other) == (201, ["/__own/page", "hi"], 404)
 
     run(test())
+
+
+def test_prices_of_an_attempt_are_those_of_its_admission() -> None:
+    """A stream cut short costs what its tokens cost when it began, whatever they cost by then."""
+
+    async def test(running: Mock) -> None:
+        client = await running.client()
+        client.writer.write(post({**QUESTION, "stream": True}))
+        await asyncio.sleep(3.5)
+        (slug, model), *_ = running.server.upstream.models.items()
+        dearer = msgspec.structs.replace(model, completion_usd_per_m=1000.0)
+        running.server.change(Upstream(models={slug: dearer}))
+        await client.leave()
+        (row,) = await running.rows(1)
+        said_usd = row.completion_tokens * model.completion_usd_per_m
+        asked_usd = row.prompt_tokens * model.prompt_usd_per_m
+        assert row.completion_tokens == 4
+        assert row.billed_usd * 1e6 == pytest.approx(said_usd + asked_usd)
+
+    run_virtually(Upstream(profile=Profile(ttft=0.0, itl=1.0), handler_cancellation=True), test)

@@ -294,6 +294,8 @@ def test_pausing_twice_is_pausing_once() -> None:
         ("PATCH /__control/upstream", b"", 400),
         ("PATCH /__control/upstream", b'{"a":' * 5000 + b"1" + b"}" * 5000, 422),
         ("POST /__control/reset", b'{"sed": 7}', 422),
+        ("POST /__control/reset", b'{"seed": %d}' % 2**64, 422),
+        ("PUT /__control/credits_usd", b"%d" % 10**30, 422),
         ("GET /__control/journal?after=-1", b"", 422),
         ("GET /__control/journal?limit=many", b"", 422),
     ],

@@ -192,6 +192,26 @@ def test_fault_of_our_own_is_a_500_in_the_envelope(caplog: pytest.LogCaptureFixt
     assert "what was never there" in caplog.text
 
 
+def test_an_attempt_that_fails_by_our_own_fault_is_counted_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An attempt whose plan cannot be made has a row, and is in flight no longer."""
+
+    def fails(*_: object) -> Any:
+        raise LookupError("what was never there")
+
+    async def test() -> None:
+        async with mock() as running:
+            running.provider.admit = fails  # type: ignore[assignment,method-assign]
+            error = await (await running.client()).error(post())
+            ledger = running.server.ledger
+            assert error == (500, "server", "Internal Server Error")
+            assert ([row.ended for row in ledger.rows], ledger.in_flight) == (["broken"], 0)
+
+    run(test())
+    assert "what was never there" in caplog.text
+
+
 def test_largest_body_is_read() -> None:
     """Ten megabytes, to the byte, are not too much."""
 

@@ -48,6 +48,21 @@ def test_rate_is_the_share_of_connections(seed: int, rate: float) -> None:
     assert abs(len([one for one in first if one]) - 1000 * rate) <= 100
 
 
+def test_a_stalled_connection_is_in_flight_until_it_ends() -> None:
+    """It is counted in when it is made and out when it ends, and its fault as one that fired."""
+
+    async def main() -> list[object]:
+        server = MockServer(Upstream(faults={"stall": TlsStall(rate=1)}))
+        stalled = server.protocol_factory()
+        stalled.connection_made(asyncio.Transport())
+        before = server.ledger.in_flight
+        stalled.connection_lost(None)
+        ledger = server.ledger
+        return [before, ledger.in_flight, ledger.gauges.total().faults, len(ledger.fired)]
+
+    assert asyncio.run(main()) == [1, 0, {"stall": 1}, 1]
+
+
 def test_window_and_first_ones_count_from_the_first_connection() -> None:
     """A window begins with the first connection, and `first_n` counts those it could meet."""
     stalls = armed(TlsStall(rate=1, from_s=5.0, until_s=10.0, first_n=2), TlsStall(rate=1))

@@ -17,6 +17,8 @@ from mock_llm.plan import Call, Plan
 from mock_llm.remote import HubAdmission, SharedAdmission, question
 from mock_llm.server import MockServer
 from mock_llm.settings import Settings
+from mock_llm.structured import document
+from mock_llm.wants import Tool, Wants
 
 LIMITED = Upstream(profile=Profile(ttft=0.0), throttle=Throttle(requests_per_min=100))
 MODEL = "openai/gpt-4o-mini"
@@ -54,13 +56,19 @@ def test_a_window_slides_over_all_workers() -> None:
     assert max(gaps) <= 60 + 0.1
 
 
+SCHEMA = document(b'{"type":"integer","minimum":%d}' % 2**70)
+SHAPES = [None, Wants(schema=SCHEMA), Wants(tools=(Tool("count", SCHEMA),))]
+
+
+@pytest.mark.parametrize("wants", SHAPES, ids=["free", "schema", "tool"])
 @pytest.mark.parametrize("key", ["r1", "r\udce9", "\u20ac"])
-def test_the_way_to_the_hub_changes_no_plan(key: str) -> None:
-    """A plan by way of the hub is the provider's own, whatever bytes are in the headers."""
+def test_the_way_to_the_hub_changes_no_plan(key: str, wants: Wants | None) -> None:
+    """A plan by way of the hub is the provider's own, whatever bytes or wishes the call has."""
     fault = ServerError(rate=0.5, status=503)
     upstream = msgspec.structs.replace(LIMITED, faults={"sick": fault})
     hub, alone = HubAdmission(provider(upstream)), provider(upstream)
-    asked = [call(key, account=f"k{key}") for _ in range(20)]
+    one_of = msgspec.structs.replace(call(key, account=f"k{key}"), wants=wants)
+    asked = [one_of] * 20
     plans = [alone.admit(one, 1.0) for one in asked]
     assert [through(hub, one, 1.0) for one in asked] == plans
     assert len({plan.status for plan in plans}) == 2
@@ -108,11 +116,40 @@ class SlowHub:
     def __init__(self, hub: HubAdmission) -> None:
         self._hub = hub
 
-    async def ask(self, _name: str, message: object) -> bytes:
-        """Return the hub's answer, in a while."""
+    def ask(self, _name: str, message: object) -> asyncio.Future[bytes]:
+        """Return the hub's answer, in a while; it decides whether or not anybody still waits."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[bytes] = loop.create_future()
+        loop.call_later(0.05, self._decide, msgspec.Raw(msgspec.msgpack.encode(message)), answer)
+        return answer
+
+    def _decide(self, body: msgspec.Raw, answer: asyncio.Future[bytes]) -> None:
+        plan = self._hub.admit(0, body)
+        if not answer.done():
+            answer.set_result(msgspec.msgpack.encode(plan))
+
+    def tell(self, _name: str, message: object) -> None:
+        """Have the hub end an attempt."""
+        self._hub.finish(0, msgspec.Raw(msgspec.msgpack.encode(message)))
+
+
+def test_who_leaves_while_the_hub_decides_holds_nothing() -> None:
+    """A place that the hub gives to a client that has left in the meantime is given back."""
+    deciding = provider(Upstream(throttle=Throttle(concurrent=1)))
+    slow: Any = SlowHub(HubAdmission(deciding))
+    worker = SharedAdmission(provider(deciding.upstream), slow)
+
+    async def main() -> list[int]:
+        waiting: Any = worker.admit(call("r"), 0.0)
+        asking = asyncio.create_task(waiting)
+        await asyncio.sleep(0.01)
+        asking.cancel()
         await asyncio.sleep(0.05)
-        body = msgspec.Raw(msgspec.msgpack.encode(message))
-        return msgspec.msgpack.encode(self._hub.admit(0, body))
+        waiting = worker.admit(call("r"), 0.1)
+        again = await waiting
+        return [deciding.admission.under_way, again.status, again.draw]
+
+    assert run_virtual(main()) == [1, 200, 1]
 
 
 def test_the_way_to_the_hub_adds_no_time() -> None:

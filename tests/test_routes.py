@@ -1,11 +1,13 @@
 """Faults on endpoints that ask for no model, as a raw socket meets them over loopback."""
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 from loopback import head, mock, post, run
 
+from mock_llm.behaviour import Provider
 from mock_llm.config import Profile, Upstream
 from mock_llm.faults import (
     ConnectionReset,
@@ -17,6 +19,20 @@ from mock_llm.faults import (
 )
 
 ELSEWHERE: dict[str, Any] = {"rate": 1.0, "routes": ("models", "credits")}
+
+
+def test_a_page_shifts_no_attempt() -> None:
+    """A page that is asked for with an attempt's key leaves transit and draw of that to itself."""
+
+    async def test() -> tuple[float, int]:
+        async with mock() as running:
+            client = await running.client()
+            await client.ask(head("GET", "/api/v1/models", {"X-Request-Key": "r"}))
+            transit_s = running.provider.transit_s("r")
+            await client.ask(post(X_Request_Key="r"))
+            return transit_s, (await running.rows(1))[0].draw
+
+    assert asyncio.run(test()) == (Provider(Upstream(), seed=1).transit_s("r"), 0)
 
 
 @pytest.mark.parametrize(

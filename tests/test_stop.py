@@ -12,7 +12,7 @@ from served import serving
 from test_mock_process import request
 from virtual_mock import run as run_virtually
 
-from mock_llm.config import Model, Profile, Upstream
+from mock_llm.config import Capacity, Model, Profile, Upstream
 from mock_llm.faults import KeepAliveHang
 
 SLOW = Upstream(profile=Profile(ttft=3600.0), keep_alive_s=None)
@@ -57,6 +57,24 @@ def test_what_is_not_done_in_time_is_ended() -> None:
         assert (row.ended, row.ended_s, row.completion_tokens) == ("shutdown", 12.5, 3)
 
     run_virtually(Upstream(profile=Profile(ttft=10.0, itl=1.0)), test)
+
+
+@pytest.mark.parametrize("paused", [True, False])
+def test_who_was_not_let_in_yet_is_told(paused: bool) -> None:
+    """Who waits for admission, or for the set-up before a slot, has a 503 when the server stops."""
+
+    async def test(running: Mock) -> None:
+        if paused:
+            running.server.pause()
+        client = await running.client()
+        client.writer.write(post())
+        await asyncio.sleep(1.0)
+        await running.server.close()
+        assert (await client.reader.read()).startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+        rows = list(running.server.ledger.rows)
+        assert [(row.ended, row.status, row.billed_usd) for row in rows] == [("shutdown", 503, 0.0)]
+
+    run_virtually(Upstream(connection_setup=5.0, capacity=Capacity(slots=1)), test)
 
 
 def test_new_requests_are_refused_while_it_drains() -> None:

@@ -65,6 +65,21 @@ def test_figures_and_journal_are_of_all_workers() -> None:
     run(test())
 
 
+def test_readers_of_the_journal_at_once_read_the_same() -> None:
+    """Each row is there once, however many ask for the journal in one moment."""
+
+    async def test() -> None:
+        async with workers(token=TOKEN) as running:
+            clients = await running.clients(8)
+            await statuses(clients)
+            asking = [control(client, "GET", "/journal") for client in clients]
+            read = [answer["rows"] for _, answer in await asyncio.gather(*asking)]
+            read.append((await control(clients[0], "GET", "/journal"))[1]["rows"])
+        assert [len(rows) for rows in read] == [8] * 9
+
+    run(test())
+
+
 def test_reset_gives_the_same_weather_again() -> None:
     """After a reset the draws of every request begin anew, whichever worker it reaches."""
 

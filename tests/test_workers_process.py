@@ -13,8 +13,10 @@ import pytest
 from commands import process
 from served import ROOT, children, serving, watched
 
+from mock_llm.config import Upstream
 from mock_llm.errors import InputError
 from mock_llm.listeners import listeners
+from mock_llm.serve import serve
 
 QUESTION = json.dumps({"messages": [{"role": "user", "content": "A great book."}]}).encode()
 SLOW = {"upstream": {"profile": {"ttft": 1e6}, "keep_alive_s": 0.01}}
@@ -148,6 +150,12 @@ def test_a_ledger_that_cannot_be_is_one_line(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"mock_llm: {tmp_path}: cannot write the ledger: Is a directory\n"
+
+
+def test_a_seed_that_cannot_travel_is_one_line() -> None:
+    """A seed beyond 64 bits is said to be too large, before any worker dies of it."""
+    with pytest.raises(InputError, match=r"^a whole number .* is too large .* at most 64 bits$"):
+        serve(Upstream(), workers=2, seed=2**64)
 
 
 def test_without_shared_ports_there_is_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:

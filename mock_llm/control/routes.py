@@ -83,13 +83,17 @@ def _number(query: dict[str, list[str]], name: str, usually: int) -> int:
 
 def _parsed(body: bytes, type_: Any) -> Any:
     try:
-        return msgspec.json.decode(body, type=type_)
+        value = msgspec.json.decode(body, type=type_)
+        msgspec.msgpack.encode(value)  # as it goes to other processes
+    except OverflowError as error:
+        raise Refused(422, "a whole number is too large: at most 64 bits") from error
     except msgspec.ValidationError as error:
         raise Refused(422, str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Refused(400, f"the body is no JSON: {error}") from error
     except RecursionError as error:
         raise Refused(422, "the body is nested too deeply") from error
+    return value
 
 
 def path_of(route: str) -> tuple[str, ...]:

@@ -80,13 +80,14 @@ class Document:
 
     Args:
         tree: the decoded JSON.
+        raw: that JSON, by which another process can make the same document.
 
     Raises:
         Unsatisfiable: a keyword has a value of the wrong type, or is one that is not made.
     """
 
-    def __init__(self, tree: Any) -> None:
-        self._tree = tree
+    def __init__(self, tree: Any, raw: bytes = b"") -> None:
+        self._tree, self.raw = tree, raw
         self._found: dict[str, Node] = {}
         self.root = self.at("#")
 
@@ -223,6 +224,6 @@ def document(raw: bytes) -> Document:
         Unsatisfiable: see `Document`.
     """
     try:
-        return Document(msgspec.json.decode(raw))
+        return Document(msgspec.json.decode(raw), raw)
     except (RecursionError, UnicodeDecodeError) as error:
         raise Unsatisfiable("no JSON Schema: nested too deeply, or no text") from error
