@@ -91,6 +91,7 @@ class Receiver(web.RequestHandler):
             return  # an answer is being played; what drips behind it starts the clock anew
         if self._request_in_progress or not waiting:  # else it was answered before it was whole
             self._refuse(envelope.TOO_SLOW)
+        self._break_off()  # before whoever throws the body away finds its transport gone
         self.force_close()
 
     async def drained(self) -> None:

@@ -191,6 +191,17 @@ def _sized(body: bytes) -> tuple[bytes, bytes]:
 
 
 USUAL = (b"Host: mock", b"Authorization: Bearer key-1")
+_TOO_LARGE = 10 * 2**20 + 1
+_MEGABYTE = b"100000\r\n" + b" " * 2**20 + b"\r\n"
+# Bodies past the limit: announced only, sent behind their length, and sent in chunks.
+HUGE = [
+    _head(b"POST", PATH.encode(), b"HTTP/1.1", [*USUAL, field]) + body
+    for field, body in (
+        (b"Content-Length: 11000000", b""),
+        (b"Content-Length: %d" % _TOO_LARGE, b" " * _TOO_LARGE),
+        (b"Transfer-Encoding: chunked", _MEGABYTE * 11 + b"0\r\n\r\n"),
+    )
+]
 FRAMED = st.one_of(
     BODIES.map(_sized),
     CHUNKED.map(lambda body: (b"Transfer-Encoding: chunked", body)),
@@ -217,6 +228,7 @@ REQUESTS = st.one_of(
             b"GET /v1/models\r\n\r\n",
             b"hello\n\n",
             b"a" * 20000,
+            *HUGE,
         ]
     ),
 )
@@ -227,12 +239,18 @@ def _pieces(data: bytes, cuts: Sequence[float]) -> tuple[bytes, ...]:
     return tuple(data[a:b] for a, b in zip((0, *ends), (*ends, len(data)), strict=True))
 
 
+# What is sent, in so many packets, and how many requests it is made of.
 SENT = st.one_of(
-    REQUESTS.map(lambda one: (one,)),
-    st.builds(_pieces, REQUESTS, st.lists(st.floats(0, 1), min_size=1, max_size=3)),
-    st.lists(REQUESTS, min_size=2, max_size=3).map(lambda several: (b"".join(several),)),
-    st.builds(lambda one, cut: (one[: int(len(one) * cut)],), REQUESTS, st.floats(0, 1)),
+    REQUESTS.map(lambda one: ((one,), 1)),
+    st.builds(
+        lambda one, cuts: (_pieces(one, cuts), 1),
+        REQUESTS,
+        st.lists(st.floats(0, 1), min_size=1, max_size=3),
+    ),
+    st.lists(REQUESTS, min_size=2, max_size=3).map(
+        lambda several: ((b"".join(several),), len(several))
+    ),
+    st.builds(lambda one, cut: ((one[: int(len(one) * cut)],), 1), REQUESTS, st.floats(0, 1)),
 )
-CONVERSATIONS = st.builds(
-    Conversation, SENT, st.sampled_from(["finish", "finish", "finish", "finish", "leave", "reset"])
-)
+ENDS = st.sampled_from(["finish", "finish", "finish", "finish", "leave", "reset"])
+CONVERSATIONS = st.builds(lambda sent, then: Conversation(sent[0], then, sent[1]), SENT, ENDS)

@@ -29,10 +29,12 @@ class Conversation(NamedTuple):
         pieces: what it sends, in so many packets.
         then: `finish` sends a good last request and reads until the mock hangs up, so that a
             request which gets neither an answer nor an end is seen; the others just go.
+        requests: that the pieces are made of.
     """
 
     pieces: tuple[bytes, ...]
     then: Literal["finish", "leave", "reset"] = "finish"
+    requests: int = 1
 
 
 class Response(NamedTuple):

@@ -222,3 +222,20 @@ def test_largest_body_is_read() -> None:
             assert error[:2] == (400, "invalid_request")
 
     run(test())
+
+
+def test_what_is_thrown_away_may_end_at_any_moment(caplog: pytest.LogCaptureFixture) -> None:
+    """Time that runs out just as more of a refused body comes in is no error of the mock's."""
+
+    async def test() -> None:
+        async with mock() as running:
+            client = await running.client()
+            client.writer.write(HEAD + b"Content-Length: 11000000\r\n\r\n")
+            assert (await client.reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 413 ")
+            (link,) = running.links()
+            link.data_received(MEGABYTE)
+            link._give_up()
+            await client.reader.read()
+
+    run(test())
+    assert caplog.messages == []

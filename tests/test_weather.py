@@ -10,7 +10,7 @@ import pytest
 from jobs import Ran, faulty, items, peak, ran, settings, upstream
 from loopback import HANGING, QUESTION, Client, mock, post, run
 
-from mock_llm.config import Drift, Model, Profile, Regime, Throttle, Upstream
+from mock_llm.config import ColdStart, Drift, Model, Profile, Regime, Throttle, Upstream
 from mock_llm.faults import ServerError
 from mock_llm.loader import convert
 from mock_llm.regimes import Regimes
@@ -52,6 +52,17 @@ def test_client_is_slower_by_the_hour() -> None:
     for at_s, took_s in took.items():
         assert took_s == pytest.approx(2 - abs(at_s % 60 - 30) / 30, abs=1e-6)
     assert max(took.values()) > 1.9
+
+
+def test_client_outlives_a_cold_start() -> None:
+    """The first call takes two minutes and is given up in time; its retry finds the model warm."""
+    cold = Profile(ttft=0.6, cold_start=ColdStart(extra_s=120))
+    chosen = settings(retries=1, attempt_timeout_s=30.0, concurrency=1)
+    result = ran(items(2), chosen, Upstream(profile=cold))
+    assert [row.error for row in result.rows] == ["attempt_timeout", "", ""]
+    assert [row.t_end - (row.t_sent or 0.0) for row in result.rows] == pytest.approx(
+        [30.0, 0.6, 0.6], abs=0.01
+    )
 
 
 def test_client_meets_an_outage_again_and_again() -> None:
