@@ -247,7 +247,8 @@ def _patience(records: Sequence[Record], slot_s: float, p99: float) -> Iterator[
 def _provider(records: Sequence[Record], tally: Tally) -> Iterator[Bottleneck]:
     """What the provider did."""
     n, status = len(tally.requests), Counter(row.status for row in records)
-    refused, failed = tally.verdicts["refused"], tally.verdicts["server_error"]
+    unpaid = sum(rows[-1].status == 402 for rows in tally.requests if verdict(rows) == "refused")
+    refused, failed = tally.verdicts["refused"] - unpaid, tally.verdicts["server_error"]
     if status[429]:
         spent = time_s(tally.requests)
         share = spent["backoff"] / (sum(spent[stage] for stage in STAGES[1:]) or 1.0)
@@ -256,6 +257,11 @@ def _provider(records: Sequence[Record], tally: Tally) -> Iterator[Bottleneck]:
             cause="throttled",
             lost=max(share, refused / n),
             text=f"{text}, {refused:,} requests given up" if refused else text,
+        )
+    if status[402]:
+        end = f"{unpaid:,} requests given up" if unpaid else "retried"
+        yield Bottleneck(
+            cause="no_credit", lost=unpaid / n, text=f"{status[402]:,} answers of 402, {end}"
         )
     errors = sum(count for code, count in status.items() if code is not None and code >= 500)
     if errors:

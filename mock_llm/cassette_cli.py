@@ -51,16 +51,25 @@ def add_replay(command: argparse.ArgumentParser) -> None:
     """Add the options of a replay to `serve`."""
     timings, misses = ("recorded", "none", "sampled"), ("error", "mock")
     command.add_argument("--cassette", type=Path, help="answer as recorded there")
-    command.add_argument("--timing", choices=timings, default="recorded", help="of recordings")
-    command.add_argument("--on-miss", choices=misses, default="error", help="not recorded")
+    command.add_argument("--timing", choices=timings, help="of recordings; recorded")
+    command.add_argument("--on-miss", choices=misses, help="not recorded; error")
 
 
 def replaying(upstream: Upstream, options: Options) -> Upstream:
-    """The same upstream, with the cassette that `serve` was given, if it was."""
+    """The same upstream, with the cassette that `serve` was given, if it was.
+
+    Raises:
+        InputError: an option of a replay was given, and no cassette.
+    """
     if options.cassette is None:
+        if options.timing or options.on_miss:
+            name = "--timing" if options.timing else "--on-miss"
+            raise InputError(f"{name} says how a cassette is replayed: give --cassette too")
         return upstream
     playback = Recordings(
-        file=str(options.cassette), timing=options.timing, on_miss=options.on_miss
+        file=str(options.cassette),
+        timing=options.timing or "recorded",
+        on_miss=options.on_miss or "error",
     )
     return replace(upstream, cassette=playback)
 

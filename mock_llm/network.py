@@ -104,3 +104,15 @@ def absent(upstream: Upstream) -> list[str]:
         "fail; it exists on the virtual clock only"
         for name in names
     ]
+
+
+def aimless(upstream: Upstream) -> list[str]:
+    """What a reader must know of faults whose models are not on offer, such as misspelt ones."""
+    if upstream.cassette is not None:  # recorded models are on offer too
+        return []
+    return [
+        f"fault {name!r} strikes nobody as {model!r}: no such model is on offer"
+        for name, fault in upstream.faults.items()
+        for model in fault.models
+        if model not in upstream.models
+    ]

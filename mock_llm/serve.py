@@ -15,7 +15,7 @@ from mock_llm.config import Upstream
 from mock_llm.control.access import Access
 from mock_llm.control.watch import Tell, attended, summary
 from mock_llm.errors import InputError
-from mock_llm.network import absent
+from mock_llm.network import absent, aimless
 from mock_llm.player import Streams
 from mock_llm.settings import Settings, calm_collector, instant, loop_factory
 
@@ -95,7 +95,7 @@ def serve(
     address = (host, port)
     several = workers > 1
     tell = _nobody if quiet else tell_stderr
-    for line in torn(settings.upstream):
+    for line in [*torn(settings.upstream), *aimless(settings.upstream)]:
         tell(line)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         main = (

@@ -190,6 +190,16 @@ CASES: dict[str, tuple[list[Record], Pipeline, set[str]]] = {
         FIVE,
         {"throttled"},
     ),
+    "out of credit": (
+        _refused(EVENLY, 402, 50),
+        FIVE,
+        {"no_credit", "slots"},
+    ),
+    "throttled and out of credit": (
+        [*_refused(EVENLY[:50], 402, 25), *_refused(EVENLY[50:], 429, 25)],
+        FIVE,
+        {"throttled", "no_credit"},
+    ),
     "server errors": (
         [*EVENLY[:-1], *_retried(_refused(EVENLY, 503, 1)[-1], 21.0)],
         FIVE,
@@ -275,6 +285,12 @@ TEXTS = [
         "the limit per user: 97% of the requests' time is spent waiting for it",
     ),
     ("server errors", "server_errors", "1 answers of 5xx, retried"),
+    ("out of credit", "no_credit", "50 answers of 402, 50 requests given up"),
+    (
+        "throttled and out of credit",
+        "throttled",
+        "throttled 25 times, 0% of the slots' time spent backing off, 25 requests given up",
+    ),
     ("other failures", "failures", "50 of 100 requests came to nothing: http_400 50"),
     (
         "job deadline",

@@ -189,3 +189,35 @@ def test_page_fits_a_telephone_and_escapes(dashboard: Dashboard) -> None:
     expect(dashboard.page.locator("#fired")).to_contain_text(name)
     assert dashboard.page.locator("#board img").count() == 0
     assert dashboard.page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def test_an_amount_is_needed(dashboard: Dashboard) -> None:
+    """A switch whose amount was emptied is not thrown: it would say on, and do nothing."""
+    dashboard.open()
+    dashboard.page.get_by_label("Share of requests that get 503, per cent").fill("")
+    newest = dashboard.page.locator("#changes li").first
+    outage = dashboard.page.get_by_role("switch", name="Outage")
+    outage.click()
+    dashboard.switch("Pause", on=True)
+    dashboard.switch("Pause", on=False)
+    expect(newest).to_contain_text("resume")
+    assert outage.get_attribute("aria-checked") == "false"
+    assert dashboard.page.locator("#changes li").nth(2).inner_text().endswith("reset")
+
+
+def test_no_figure_sticks_out_and_no_word_is_broken(dashboard: Dashboard) -> None:
+    """Small sums stay inside their tile and words of the table whole, on narrow screens as well."""
+    out = "[...document.querySelectorAll('.tile dd')].filter(e => e.scrollWidth > e.clientWidth)"
+    broken = """[...document.querySelectorAll('table th')].filter(cell => {
+        const text = document.createRange();
+        text.selectNodeContents(cell);
+        const words = cell.textContent.split(' ').length;
+        return text.getClientRects().length > words;
+    })"""
+    dashboard.open()
+    assert dashboard.ask() == 200
+    expect(dashboard.page.locator("#cost")).not_to_have_text("$0.000000")
+    for width in (390, 1000, 1280):
+        dashboard.page.set_viewport_size({"width": width, "height": 900})
+        found = dashboard.page.evaluate(f"[...{out}, ...{broken}].map(e => e.textContent)")
+        assert found == []

@@ -110,6 +110,8 @@ def test_port_in_use_is_a_users_error() -> None:
         (["serve", "--ledg=x"], "mock_llm: unrecognized arguments: --ledg=x"),
         ([], "mock_llm: the following arguments are required: command"),
         (["serve", "missing.toml"], "mock_llm: missing.toml: no such file"),
+        (["serve", "--timing", "none"], "mock_llm: --timing says how a cassette is replayed"),
+        (["serve", "--on-miss", "mock"], "mock_llm: --on-miss says how a cassette is replayed"),
         (["serve", "--answers", "missing"], "mock_llm: missing: cannot read the answers: No such"),
     ],
 )

@@ -21,7 +21,7 @@ from mock_llm.config import Upstream
 from mock_llm.counts import Counting
 from mock_llm.errors import InputError
 from mock_llm.faults import DnsFailure, Fault, HangBeforeHeaders, IdleRace, TlsStall
-from mock_llm.network import Armed, absent
+from mock_llm.network import Armed, absent, aimless
 from mock_llm.server import MockServer
 from mock_llm.shared import SharedMemory
 from mock_llm.strict import convert
@@ -200,3 +200,14 @@ def test_server_says_what_it_cannot_do(tmp_path: Path) -> None:
         "mock_llm dashboard",
     ]
     assert said[2] == f"mock_llm: {line}\n"
+
+
+def test_misspelt_model_of_a_fault_is_told() -> None:
+    """A fault for a model that is not on offer is named in the notes; others are not."""
+    told = "fault 'down' strikes nobody as 'gpt-4o': no such model is on offer"
+    table = '{kind="server_error",rate=1,models=["openai/gpt-4o","gpt-4o"]}'
+    assert (
+        told
+        in flown("after", "workload.reviews=5", f"upstream.faults.down={table}").report["notes"]
+    )
+    assert aimless(faulty(TlsStall(rate=1))) == []

@@ -20,6 +20,8 @@ from harness.records import records_sha256, requests, write_jsonl
 from harness.scenario.load import ScenarioFile
 from harness.scenario.slo import parse_slo
 from mock_llm.cassette import torn
+from mock_llm.config import Upstream
+from mock_llm.network import aimless
 
 ENGINES: dict[str, Engine] = {"virtual": run_on_virtual_clock, "live": run_live}
 PLANNED = ("theory", "sim", "virtual", "live", "real", "all")
@@ -163,7 +165,7 @@ def _report(
         "certificate": result.certificate,
         "bottlenecks": msgspec.to_builtins(found),
         "client_findings": [one.told() for one in result.client_findings or ()],
-        "notes": [*prepared.corpus.notes, *torn(scenario.upstream), *result.notes],
+        "notes": [*prepared.corpus.notes, *_doubts(scenario.upstream), *result.notes],
         "expect": expect,
         "records_sha256": records_sha256(records),
     }
@@ -173,6 +175,10 @@ def _report(
     if engine == "virtual":
         report["notes"].append("no CPU cost is modelled: the virtual clock counts waiting only")
     return {**report, "slo": slo_of(scenario.slo, report)}
+
+
+def _doubts(upstream: Upstream) -> list[str]:
+    return [*torn(upstream), *aimless(upstream)]
 
 
 def _judged(result: EngineResult) -> dict[str, str | None]:

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from operator import methodcaller
 from typing import Any, TypeVar
 
 import msgspec
@@ -26,6 +27,8 @@ MOST_CALLS = 10_000
 ANY_MODEL = Model(prompt_usd_per_m=0.15, completion_usd_per_m=0.60)
 AT_ONCE: dict[str, Any] = {"profile": {"ttft": 0.0}, "reply": "text"}
 _KIND_OF_STATUS = {429: "rate_limited", 402: "no_credit"}
+# pytest shows a mistake in a test where it was made, and leaves out this module's frames.
+__tracebackhide__ = methodcaller("errisinstance", InputError)
 
 
 class MockLLM:
@@ -94,7 +97,7 @@ class MockLLM:
             InputError: there is no such kind or key, or a value is out of bounds.
         """
         table = msgspec.to_builtins({"kind": kind, "rate": rate, **keys})
-        fault: Any = convert(table, Fault, f"fault {kind!r}")  # type: ignore[arg-type]
+        fault: Any = _converted(table, Fault, f"fault {kind!r}")
 
         def change(upstream: Upstream) -> Upstream:
             name = kind if kind not in upstream.faults else f"{kind}-{len(upstream.faults) + 1}"
@@ -106,7 +109,7 @@ class MockLLM:
         """Never answer: not even headers."""
         self.fault("hang_before_headers", **keys)
 
-    def fail(self, *, status: int = 503, **keys: Any) -> None:
+    def fail(self, status: int = 503, **keys: Any) -> None:
         """Refuse with 402, 408, 429 or a 5xx; `retry_after_s` tells the client to wait."""
         kind = _KIND_OF_STATUS.get(status, "server_error")
         self.fault(kind, **(keys if kind != "server_error" else {"status": status, **keys}))
@@ -144,7 +147,7 @@ class MockLLM:
         Raises:
             InputError: there is no such key, or a value does not fit.
         """
-        partial = convert(msgspec.to_builtins(keys), Upstream, "settings")
+        partial: Upstream = _converted(msgspec.to_builtins(keys), Upstream, "settings")
         new = {name: getattr(partial, name) for name in keys}
         self._change(lambda upstream: msgspec.structs.replace(upstream, **new))
 
@@ -287,7 +290,16 @@ def upstream_of(keys: Mapping[str, Any]) -> Upstream:
     Raises:
         InputError: there is no such key, or a value does not fit.
     """
-    return convert(msgspec.to_builtins({**AT_ONCE, **keys}), Upstream, "mark.mock_llm")
+    made: Upstream = _converted(msgspec.to_builtins({**AT_ONCE, **keys}), Upstream, "mark.mock_llm")
+    return made
+
+
+def _converted(table: Any, type_: Any, where: str) -> Any:
+    """`convert`, whose complaint comes from here: the rest of its way is nobody's mistake."""
+    try:
+        return convert(table, type_, where)
+    except InputError as error:
+        raise error.with_traceback(None) from None
 
 
 def _known(names: Iterable[str]) -> set[str]:

@@ -39,6 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def mock_llm(request: pytest.FixtureRequest) -> "Iterator[MockLLM]":
     """A mock OpenRouter on a free port, or on the test's own virtual loop."""
+    from harness.errors import InputError
     from harness.testing.hosts import InThread, OnVirtualLoop
     from harness.testing.mock import MockLLM
     from harness.testing.seen import report
@@ -46,8 +47,11 @@ def mock_llm(request: pytest.FixtureRequest) -> "Iterator[MockLLM]":
     item: pytest.Item = request.node
     home: Callable[[MockServer], Host]
     home = OnVirtualLoop if item.get_closest_marker("virtual_time") else InThread
-    upstream, options = _provider(item)
-    mock = MockLLM(upstream, host=home, **options)
+    try:
+        upstream, options = _provider(item)
+        mock = MockLLM(upstream, host=home, **options)
+    except InputError as error:
+        pytest.fail(str(error), pytrace=False)
     item.stash.setdefault(_mocks, []).append(mock)
     yield mock
     mock.close()
@@ -60,10 +64,14 @@ def mock_llm(request: pytest.FixtureRequest) -> "Iterator[MockLLM]":
 
 def _provider(item: pytest.Item) -> tuple[Any, dict[str, Any]]:
     """The upstream that the test's marker describes, and the options of the mock."""
+    from harness.errors import InputError
     from harness.testing.mock import upstream_of
     from mock_llm.loader import load_upstream
 
     marker = item.get_closest_marker("mock_llm")
+    if marker and marker.args:
+        given = marker.args[0]
+        raise InputError(f"mark.mock_llm: {given!r} needs a name, such as scenario='storm.toml'")
     keys = dict(marker.kwargs) if marker else {}
     options: dict[str, Any] = {n: keys.pop(n) for n in _OPTIONS if n in keys}
     options.setdefault("ignore", item.config.getini("mock_llm_ignore"))
@@ -71,7 +79,7 @@ def _provider(item: pytest.Item) -> tuple[Any, dict[str, Any]]:
     if scenario is None:
         return upstream_of(keys), options
     if keys:
-        raise pytest.UsageError(f"mark.mock_llm: scenario or {min(keys)}, not both")
+        raise InputError(f"mark.mock_llm: scenario or {min(keys)}, not both")
     return load_upstream(item.path.parent / scenario), options
 
 
