@@ -7,9 +7,18 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from harness.scenario.resilience import (
+    Aimd,
+    Breaker,
+    Budget,
+    Gradient2,
+    Hedge,
+    Near,
+    PositiveSeconds,
+    Queue,
+    RetryBudget,
+)
 from mock_llm.config import Count, Positive, Price, Seconds, Share, Table
-
-PositiveSeconds = Annotated[float, Meta(gt=0, le=1e9)]
 
 
 class Legacy(Table, frozen=True, kw_only=True, tag_field="kind", tag="legacy"):
@@ -54,7 +63,7 @@ class Backoff(Table, frozen=True, kw_only=True):
     base_s: Seconds = 0.5
     factor: Annotated[float, Meta(ge=1, le=100)] = 2.0
     cap_s: Seconds = 20.0
-    jitter: Literal["full", "equal"] | None = "full"
+    jitter: Literal["full", "equal", "decorrelated"] | None = "full"
     honour_retry_after: bool = True
 
 
@@ -74,10 +83,28 @@ class Pipeline(Table, frozen=True, kw_only=True):
             all and sends the last k; `send_all` keeps and sends all.
         context_exchanges: k.
         rate_limit: requests per user in any 60 s.
+        limiter: `sliding` counts them exactly; `gcra` spaces them evenly after a burst of one
+            minute's worth, so that the first minute may see twice as many.
         batch_size: how many reviews are handed out together; None is all at once.
         barrier: a batch starts only when the one before has ended.
         job_deadline_s: hard end of the job: past it nothing is handed over.
-        cache: `memory` answers exact repeats, and joins identical requests in flight.
+        deadline_s: limit on one request, its waiting and its retries included.
+        stall_s: limit on the silence between two tokens of a stream; keep-alives are no tokens.
+        max_answer_bytes: a longer answer is given up.
+        fallbacks: models asked in turn when the one before fails or its breaker is open.
+        retry_budget: see `RetryBudget`.
+        breaker: see `Breaker`; one for each model.
+        hedge: see `Hedge`.
+        adaptive: the number of slots adapts; `concurrency` is then not looked at.
+        budget: see `Budget`.
+        workers: of the service, at the start.
+        queue: of the service.
+        cache: `memory` answers exact repeats, and joins identical requests in flight; `redis` puts
+            a Redis behind it that several processes share.
+        cache_ttl_s: how long an answer is good for.
+        cache_entries: answers held in memory at most.
+        near: see `Near`; needs a cache.
+        redis_url: where the Redis is; it also shares the limits per user between processes.
         router: which model serves a review.
         instructions: the prompt's fixed part; None is the built-in text of a review classifier.
         max_tokens: cap on a completion.
@@ -95,10 +122,26 @@ class Pipeline(Table, frozen=True, kw_only=True):
     context: Literal["trim", "grow", "send_all"] | None = "trim"
     context_exchanges: Count = 5
     rate_limit: Positive | None = 100
+    limiter: Literal["sliding", "gcra"] = "sliding"
     batch_size: Positive | None = 10
     barrier: bool = False
     job_deadline_s: PositiveSeconds | None = None
-    cache: Literal["memory"] | None = None
+    deadline_s: PositiveSeconds | None = None
+    stall_s: PositiveSeconds | None = None
+    max_answer_bytes: Positive = 10 * 1024 * 1024
+    fallbacks: tuple[str, ...] = ()
+    retry_budget: RetryBudget | None = None
+    breaker: Breaker | None = None
+    hedge: Hedge | None = None
+    adaptive: Aimd | Gradient2 | None = None
+    budget: Budget | None = None
+    workers: Positive = 50
+    queue: Queue = Queue()
+    cache: Literal["memory", "redis"] | None = None
+    cache_ttl_s: PositiveSeconds = 3600.0
+    cache_entries: Positive = 100_000
+    near: Near | None = None
+    redis_url: str | None = None
     router: Legacy | Smart | Single = Smart()
     instructions: str | None = None
     max_tokens: Positive | None = 60
@@ -113,6 +156,32 @@ class Pipeline(Table, frozen=True, kw_only=True):
         if self.slot == "inside_timeout" and self.attempt_timeout_s is None:
             msg = "slot = 'inside_timeout' needs an attempt_timeout_s"
             raise ValueError(msg)
+        if self.adaptive is not None and self.slot != "before_timeout":
+            msg = "adaptive needs slot = 'before_timeout'"
+            raise ValueError(msg)
+        if self.near is not None and self.cache is None:
+            msg = "near needs a cache"
+            raise ValueError(msg)
+        if self.cache == "redis" and self.redis_url is None:
+            msg = "cache = 'redis' needs a redis_url"
+            raise ValueError(msg)
+        if self.stall_s is not None and not self.stream:
+            msg = "stall_s needs stream = true: only a stream has tokens to wait for"
+            raise ValueError(msg)
 
 
-__all__ = ["Backoff", "Legacy", "Pipeline", "Single", "Smart"]
+__all__ = [
+    "Aimd",
+    "Backoff",
+    "Breaker",
+    "Budget",
+    "Gradient2",
+    "Hedge",
+    "Legacy",
+    "Near",
+    "Pipeline",
+    "Queue",
+    "RetryBudget",
+    "Single",
+    "Smart",
+]
