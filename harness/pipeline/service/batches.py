@@ -55,7 +55,9 @@ class Batch:
         status: `stopped` when the service was, before its end.
     """
 
-    def __init__(self, name: str, number: int, user: str, session: str, reviews: Sequence[Review]):
+    def __init__(
+        self, name: str, number: int, user: str, session: str, reviews: Sequence[Review]
+    ) -> None:
         self.id = name
         self.number = number
         self.user = user

@@ -127,7 +127,7 @@ _UNKNOWN = re.compile(r"Object contains unknown field `(.*?)`")
 
 
 def _misfit(text: str) -> Complaint:
-    """msgspec's message as ours: it names the field at its end, or in its middle."""
+    """Msgspec's message as ours: it names the field at its end, or in its middle."""
     place = _AT.search(text)
     path = place[1] if place else ""
     what = text[: place.start()] if place else text

@@ -1,7 +1,7 @@
 """The service without HTTP: a queue, a pool of workers, and the pipeline behind them.
 
-Theory of operation. A request is let in by its user's limit and by the queue, or refused at once. As
-soon as a worker is free it is processed in a task of its own, so that it can be cancelled: when
+Theory of operation. A request is let in by its user's limit and by the queue, or refused at once.
+As soon as a worker is free it is processed in a task of its own, so that it can be cancelled: when
 whoever asked has left, when its deadline has come, when its batch is withdrawn. A worker is a
 number and a place in the pool, so that scaling is setting a number: workers that are too many
 finish what they do.
@@ -23,8 +23,8 @@ from harness.pipeline.costs import tiers
 from harness.pipeline.processor import Processor
 from harness.pipeline.request import Item, Request
 from harness.pipeline.routing import Router
-from harness.pipeline.shared import Limits
 from harness.pipeline.service.tickets import Ask, Reason, Refused, Served, Ticket
+from harness.pipeline.shared import Limits
 from harness.pipeline.toolkit import Toolkit
 from harness.pipeline.waiting import WaitingRoom
 from harness.records import Outcome, Record

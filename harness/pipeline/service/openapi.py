@@ -84,9 +84,7 @@ def _paths() -> Json:
         },
         f"{one}/events": {
             "get": {
-                **_operation(
-                    "Watch it", "200", "Progress", parameters=which, errors=("404",)
-                ),
+                **_operation("Watch it", "200", "Progress", parameters=which, errors=("404",)),
                 "responses": {**events, "404": _answer(_ERRORS["404"], "Error")},
             }
         },
@@ -166,7 +164,7 @@ def _object(**properties: Json) -> Json:
 
 
 _STRING, _NUMBER, _WHOLE = {"type": "string"}, {"type": "number"}, {"type": "integer"}
-_PROGRESS = {
+_PROGRESS: Json = {
     "id": _STRING,
     "status": {"enum": ["running", "done", "cancelled", "stopped"]},
     "total": _WHOLE,
