@@ -37,6 +37,9 @@ from harness.workload import (
 GRACE_S = 5.0
 """By which a caller is more patient than its deadline says."""
 
+KEEP_ALIVE_S = 60.0
+"""Less than the service's 75 s, so that no call meets a connection that is just being closed."""
+
 _SLICES = 10
 
 OpenDoor = Callable[[Host], Awaitable[str]]
@@ -113,7 +116,7 @@ class Visits:
     async def _callers(self) -> AsyncIterator[aiohttp.ClientSession]:
         """One pool of connections for all: users keep theirs alive."""
         no_limits = aiohttp.ClientTimeout(total=None, sock_connect=None, sock_read=None)
-        connector = aiohttp.TCPConnector(limit=0)
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S)
         async with aiohttp.ClientSession(connector=connector, timeout=no_limits) as session:
             yield session
 
@@ -126,8 +129,8 @@ class Visits:
             starts = schedule(self._work, self._seed, self._prepared.trace)
             for n, start in enumerate(starts):
                 await self._until(start)
-                user = user_name(arrival_user(self._work, n))
-                group.create_task(self._ask(arrival_key(n), user, self._review(n), start))
+                name = user_name(arrival_user(self._work, n))
+                group.create_task(self._ask(arrival_key(n), name, self._review(n), start))
 
     async def _user(self, user: int) -> None:
         """Ask, wait for the answer, think, ask again."""

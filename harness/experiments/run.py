@@ -74,13 +74,9 @@ def prepare_variant(file: ScenarioFile, variant: str, base: Path | None = None) 
     """Everything about a variant that precedes its first call.
 
     Raises:
-        InputError: a bad corpus, a model without a price, work of a kind that no engine does yet.
+        InputError: a bad corpus, a model without a price.
     """
-    scenario = file.resolve(variant)
-    kind = scenario.workload.kind
-    if kind != "batch":
-        raise InputError(f'{file.where}: workload.kind: "{kind}" is not built yet; "batch" is')
-    return prepare(scenario, base=base)
+    return prepare(file.resolve(variant), base=base)
 
 
 def run_one(
@@ -131,7 +127,7 @@ def _report(
     failed = result.stopped == "job_deadline"
     broken = violations(
         records,
-        [item.key for item in prepared.items],
+        result.submitted or [item.key for item in prepared.items],
         complete=result.stopped in {None, "job_deadline"} and not result.invalid,
         one_success=not foreign,
     )
@@ -154,7 +150,7 @@ def _report(
         **figures,
         "wall_s": result.wall_s,
         # A job past its deadline hands over no labels either.
-        "accuracy": accuracy({} if failed else _judged(result), prepared.truths),
+        "accuracy": accuracy({} if failed else _judged(result), result.truths or prepared.truths),
         "context_bytes": result.context_bytes,
         "corpus": {
             "name": prepared.corpus.name,

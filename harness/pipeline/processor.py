@@ -75,7 +75,11 @@ class Processor:
         key = cache_key(item.review.text, self._tools.router_version, item.route.model)
         while (flight := self.flights.get(key)) is not None:
             try:
-                await flight.wait()
+                async with asyncio.timeout_at(request.deadline):
+                    await flight.wait()
+            except TimeoutError:
+                self._add(request.unsent(self._now(), "timed_out", "deadline"))
+                return None
             except asyncio.CancelledError:
                 self._close(request)
                 raise
