@@ -237,14 +237,20 @@ class Service:
             self.busy -= 1
             heappush(self._free, ticket.request.worker)
             if ticket.request.stop is None and ticket.request.t_admitted is not None:
-                self.room.served(self._now() - ticket.request.t_admitted)
+                took_s = self._now() - ticket.request.t_admitted
+                self.room.served(took_s, answered=answer is not None)
             self._end(ticket, answer)
             self._fill()
 
     def _sweep(self) -> None:
-        """End those whose deadline has come while they waited."""
-        for ticket in self.room.expired(self._now()):
-            self._end_waiting(ticket, "timed_out", "deadline")
+        """End those whose time has run out while they waited."""
+        now = self._now()
+        for ticket in self.room.expired(now):
+            late = ticket.ask.deadline is not None and ticket.ask.deadline <= now
+            if late:
+                self._end_waiting(ticket, "timed_out", "deadline")
+            else:  # there is time left, but not enough
+                self._end_waiting(ticket, "rejected", "too_late")
 
     def _end_waiting(self, ticket: Ticket, outcome: Outcome, error: str) -> None:
         self._add(ticket.request.unsent(self._now(), outcome, error))
