@@ -132,10 +132,10 @@ def test_two_processes_do_not_write_one_journal(tmp_path: Path) -> None:
     found = Journal.resume(path, HEADER, fsync=True)
     assert found.journal is not None
     found.journal.begun(row("r1", 1), 1.0)
-    found.journal.done("r2")
+    found.journal.done("r1")
     found.journal.close()
     again = read(path.read_bytes())
-    assert (len(again.lost), again.done) == (1, {"r2"})
+    assert (len(again.lost), again.done) == (1, {"r1"})
 
 
 def test_a_new_journal_replaces_the_old(tmp_path: Path) -> None:

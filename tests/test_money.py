@@ -87,7 +87,7 @@ class Provider:
             ticket, self.now, told, kind=kind, estimated=report == "none", floor_usd=bill
         )
 
-    def check(self) -> None:
+    def check_caps(self) -> None:
         """Every cap holds, for what was billed and for what may yet be."""
         budget, tolerance = self.budget, 1e-9
         possible = [*self.bills]
@@ -124,7 +124,7 @@ def test_no_order_of_events_passes_a_cap(budget: Budget, events: Sequence[Any]) 
     for event in events:
         step = provider.begin if isinstance(event[0], str) else provider.end
         step(*event)
-        provider.check()
+        provider.check_caps()
 
 
 @given(events=st.lists(begins | ends, max_size=40))

@@ -14,6 +14,7 @@ stands still: worth it where attempts cost money, and off elsewhere.
 
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -98,6 +99,8 @@ class Replayed(msgspec.Struct, kw_only=True):
         lost: attempts that were begun and perhaps sent, and never ended: they may be paid twice.
         answers: request key -> its answer.
         done: keys of the requests that need nothing more.
+        made: request key -> number of its last attempt.
+        failures: request key -> attempts that failed by themselves, and count against its retries.
         whole_bytes: so much of the file is whole.
         journal: open for more; None of one that was only read.
     """
@@ -106,6 +109,8 @@ class Replayed(msgspec.Struct, kw_only=True):
     lost: list[Begun] = []
     answers: dict[str, Answer] = {}
     done: set[str] = set()
+    made: dict[str, int] = {}
+    failures: Counter[str] = msgspec.field(default_factory=Counter)
     whole_bytes: int = 0
     journal: "Journal | None" = None
 
@@ -113,6 +118,11 @@ class Replayed(msgspec.Struct, kw_only=True):
     def rows(self) -> list[Record]:
         """The records so far, one of each lost attempt included."""
         return [*(one.row for one in self.settled), *(one.row for one in self.lost)]
+
+    @property
+    def end_s(self) -> float:
+        """The last moment that it tells of, seconds from the start of the run."""
+        return max((row.t_end for row in self.rows), default=0.0)
 
     @property
     def possibly_paid_twice_usd(self) -> float:
@@ -186,6 +196,13 @@ def _sum(lines: list[Line]) -> Replayed:
         if line.answer is not None:
             found.answers[line.row.key] = line.answer
     found.settled = list(settled.values())
+    found.done &= {key for key, _ in (*begun, *settled)}
+    for key, attempt in (*begun, *settled):
+        found.made[key] = max(attempt, found.made.get(key, 0))
+    for (key, attempt), line in settled.items():
+        # What was cut short when its run was stopped is "abandoned", yet did not time out.
+        timed_out = line.row.outcome == "timed_out"
+        found.failures[key] += attempt > 0 and (timed_out or line.kind == "failed")
     found.lost = [one for mark, one in begun.items() if mark not in settled]
     return found
 
