@@ -10,6 +10,7 @@ from harness.pipeline.answer import Answer
 from harness.pipeline.client import Stamps
 from harness.pipeline.routing import Route
 from harness.records import Outcome, Record
+from harness.workload import batch_key, user_name
 
 
 class Item(NamedTuple):
@@ -35,7 +36,15 @@ def items_of(
     """Number the reviews, deal them to users in turn and cut them into batches."""
     size = batch_size or 10
     return [
-        Item(n, f"r{n:06d}", f"u{n % users}", n // size, review, route, tiers.get(route.model, 0))
+        Item(
+            n,
+            batch_key(n),
+            user_name(n % users),
+            n // size,
+            review,
+            route,
+            tiers.get(route.model, 0),
+        )
         for n, (review, route) in enumerate(zip(reviews, routes, strict=True))
     ]
 
