@@ -22,7 +22,7 @@ from harness.pipeline.context import Context
 from harness.pipeline.dispatch import OUTCOME_OF_STOP, Stop
 from harness.pipeline.progress import Progress
 from harness.pipeline.service.host import Host
-from harness.records import Record
+from harness.records import HITS, Record
 from harness.workload import (
     arrival_key,
     arrival_user,
@@ -215,7 +215,7 @@ class Visits:
                     reviews=len(self.answers),
                     batch_s=duration / _SLICES,
                     batch_usd=sum(row.cost_usd for row in new),
-                    hits=sum(row.cache == "hit" for row in new),
+                    hits=sum(row.cache in HITS for row in new),
                 )
             )
 

@@ -16,7 +16,8 @@ from harness.errors import InputError
 from harness.files import write_whole
 from harness.invariants import violations
 from harness.metrics import Tally, accuracy, summary
-from harness.records import records_sha256, requests, write_jsonl
+from harness.pipeline.cache import near_precision
+from harness.records import HITS, records_sha256, requests, write_jsonl
 from harness.scenario.load import ScenarioFile
 from harness.scenario.slo import parse_slo
 from mock_llm.cassette import torn
@@ -151,6 +152,7 @@ def _report(
         "wall_s": result.wall_s,
         # A job past its deadline hands over no labels either.
         "accuracy": accuracy({} if failed else _judged(result), result.truths or prepared.truths),
+        "near_hits": near_precision(_near(result), result.truths or prepared.truths),
         "context_bytes": result.context_bytes,
         "corpus": {
             "name": prepared.corpus.name,
@@ -179,8 +181,14 @@ def _doubts(upstream: Upstream) -> list[str]:
 
 def _judged(result: EngineResult) -> dict[str, str | None]:
     """Labels that the provider gave: one from the cache is the same judgement once more."""
-    hits = {row.key for row in result.records if row.cache == "hit"}
+    hits = {row.key for row in result.records if row.cache in HITS}
     return {key: label for key, label in result.labels.items() if key not in hits}
+
+
+def _near(result: EngineResult) -> dict[str, str | None]:
+    """Labels that were handed out for texts which are only nearly those that were answered."""
+    near = {row.key for row in result.records if row.cache == "near"}
+    return {key: label for key, label in result.labels.items() if key in near}
 
 
 def slo_of(bounds: Mapping[str, str], report: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,13 +18,13 @@ from typing import NoReturn
 
 from harness.pipeline.answer import Answer
 from harness.pipeline.client import ChatClient
+from harness.pipeline.common import Common
 from harness.pipeline.context import Context
 from harness.pipeline.costs import tiers
 from harness.pipeline.processor import Processor
 from harness.pipeline.request import Item, Request
 from harness.pipeline.routing import Router
 from harness.pipeline.service.tickets import Ask, Reason, Refused, Served, Ticket
-from harness.pipeline.shared import Limits
 from harness.pipeline.toolkit import Toolkit
 from harness.pipeline.waiting import WaitingRoom
 from harness.records import Outcome, Record
@@ -46,7 +46,7 @@ class Service:
         tools: see `Toolkit`.
         router: decides about each review's model.
         client: does the calls; opened and closed by whoever made it.
-        limits: of the users.
+        common: cache, limits of the users, and their accounts.
         record: is handed every row.
 
     Attributes:
@@ -63,7 +63,7 @@ class Service:
         router: Router,
         client: ChatClient,
         *,
-        limits: Limits | None = None,
+        common: Common,
         record: Callable[[Record], object] = _nobody,
     ) -> None:
         self.draining = False
@@ -82,7 +82,8 @@ class Service:
         self._highest = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._limits = limits
+        self._limits = common.limits
+        self._sessions = common.sessions
         self._processor = Processor(
             settings,
             tools,
@@ -90,6 +91,7 @@ class Service:
             add=self._add,
             context_of=self._context_of,
             stopped=lambda _: None,
+            cache=common.cache,
         )
         self._now = asyncio.get_running_loop().time
 

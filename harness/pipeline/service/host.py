@@ -9,12 +9,11 @@ from typing import Self
 from aiohttp import web
 
 from harness.pipeline.client import ChatClient
-from harness.pipeline.limits import UserLimits
+from harness.pipeline.common import Common
 from harness.pipeline.routing import Router
 from harness.pipeline.service.batches import Batches
 from harness.pipeline.service.core import Service
 from harness.pipeline.service.web import Front
-from harness.pipeline.shared import Limits, MemoryLimits
 from harness.pipeline.toolkit import Toolkit
 from harness.records import Record
 from harness.scenario.pipeline import Pipeline
@@ -62,16 +61,16 @@ class Host:
 
     async def __aenter__(self) -> Self:
         await self._client.__aenter__()
-        limits = _limits(self._set)
+        self._common = common = Common(self._set)
         self.service = Service(
             self._set,
             self._tools,
             self._router,
             self._client,
-            limits=limits,
+            common=common,
             record=self._record,
         )
-        self.batches = Batches(self.service, limits)
+        self.batches = Batches(self.service, common.limits)
         app = Front(self.service, self.batches, _no_metrics).app()
         self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
         await self._runner.setup()
@@ -86,6 +85,7 @@ class Host:
         await self.drain(self._drain_s)
         await self._runner.cleanup()
         await self._client.__aexit__(kind, error, traceback)
+        await self._common.close()
 
     def protocol_factory(self) -> asyncio.BaseProtocol:
         """Return the protocol of a new connection."""
@@ -108,9 +108,3 @@ class Host:
         self.service.draining = True
         await self.batches.close()
         await self.service.drain(limit_s)
-
-
-def _limits(settings: Pipeline) -> Limits | None:
-    if settings.rate_limit is None:
-        return None
-    return MemoryLimits(UserLimits(settings.rate_limit, kind=settings.limiter))
