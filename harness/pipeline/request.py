@@ -59,6 +59,8 @@ class Request:
         session: it belongs to.
         cache: what the cache had, as in the record.
         made: attempts so far.
+        failures: of these, those before this process that count against its retries.
+        unpaid: it was given up for lack of money.
         stop: why it is being cancelled, and its outcome, where that concerns it alone.
         cut: the row of an attempt that was cut short by its being stopped.
     """
@@ -79,6 +81,8 @@ class Request:
         self.session = session
         self.cache: Literal["", "miss"] = ""
         self.made = 0
+        self.failures = 0
+        self.unpaid = False
         self.stop: tuple[str, Outcome] | None = None
         self.cut: Record | None = None
         self.t_intended = now
