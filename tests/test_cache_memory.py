@@ -70,6 +70,22 @@ def test_memory_cache_against_a_plain_one(steps: list[tuple[bool, str, int]], en
         assert cache.statistics()["entries"] == len(plain)
 
 
+def test_memory_drops_the_least_recently_used() -> None:
+    """Being asked for counts as use; a stale answer makes room at once, however often asked for."""
+    cache = MemoryCache(2, ttl_s=10.0)
+
+    def held(now: float, texts: str) -> str:
+        return "".join(text for text in texts if get(cache, text, now) is not None)
+
+    put(cache, "a", 0.0)
+    put(cache, "b", 6.0)
+    assert (held(9.0, "a"), held(11.0, "a")) == ("a", "")
+    put(cache, "c", 11.0)
+    assert (held(11.0, "abc"), held(12.0, "b")) == ("bc", "b")
+    put(cache, "d", 12.0)
+    assert held(12.0, "bcd") == "bd"
+
+
 def near_cache(entries: int = 100, ttl_s: float = 10.0) -> MemoryCache:
     return MemoryCache(entries, ttl_s, MinHashIndex)
 

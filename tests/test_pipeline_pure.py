@@ -1,6 +1,5 @@
 """The pipeline's pure parts: backoff, limits, contexts, caches, prompts, progress."""
 
-from collections import deque
 from collections.abc import Sequence
 from typing import Literal
 
@@ -10,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jobs import items, ran, reviews
 
-from harness.pipeline.answer import Answer
-from harness.pipeline.cache import ExactCache, cache_key
+from harness.pipeline.cache import cache_key
 from harness.pipeline.context import Context, Exchange
 from harness.pipeline.limits import SlidingWindow, UserLimits
 from harness.pipeline.progress import Meter, Progress
@@ -201,55 +199,6 @@ def test_cache_key_normalises_white_space_alone(one: str, other: str) -> None:
 def test_cache_key_tells_the_rest_apart(parts: tuple[str, str, str]) -> None:
     """Case, punctuation, the router's version and the model count."""
     assert cache_key(*parts) != cache_key("a b", "v", "m")
-
-
-uses = st.lists(
-    st.tuples(
-        st.sampled_from(["get", "put"]), st.sampled_from(b"abcd"), st.sampled_from([0.0, 1.0])
-    ),
-    max_size=60,
-)
-
-
-@given(steps=uses, entries=st.integers(1, 3), ttl_s=st.sampled_from([0.0, 4.0, 100.0]))
-def test_cache_against_a_list(
-    steps: list[tuple[str, int, float]], entries: int, ttl_s: float
-) -> None:
-    """It holds the last few used, each no longer than its time to live from when it was put."""
-    cache = ExactCache(entries, ttl_s)
-    held: deque[tuple[bytes, float, str]] = deque()  # least recently used first
-    now = 0.0
-    for number, (step, letter, wait) in enumerate(steps):
-        now += wait
-        key = bytes([letter])
-        found = next((entry for entry in held if entry[0] == key), None)
-        if found:
-            held.remove(found)
-        if step == "put":
-            cache.put(key, Answer(text=str(number)), now)
-            held.append((key, now, str(number)))
-            if len(held) > entries:
-                held.popleft()
-            continue
-        fresh = found if found and now - found[1] <= ttl_s else None
-        got = cache.get(key, now)
-        assert (got and got.text) == (fresh and fresh[2])
-        if fresh:
-            held.append(fresh)
-
-
-def test_cache_drops_the_least_recently_used() -> None:
-    """Being asked for counts as use; a stale answer makes room at once, however often asked for."""
-    cache, answer = ExactCache(2, ttl_s=10.0), Answer(text="x")
-    cache.put(b"a", answer, 0.0)
-    cache.put(b"b", answer, 6.0)
-    assert cache.get(b"a", 9.0) == answer
-    assert cache.get(b"a", 11.0) is None
-    cache.put(b"c", answer, 11.0)
-    assert [cache.get(key, 11.0) for key in (b"a", b"b", b"c")] == [None, answer, answer]
-    assert cache.get(b"b", 12.0) == answer
-    cache.put(b"d", answer, 12.0)
-    assert [cache.get(key, 12.0) for key in (b"b", b"c", b"d")] == [answer, None, answer]
 
 
 class Sent(msgspec.Struct, forbid_unknown_fields=True):
