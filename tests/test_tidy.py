@@ -30,13 +30,13 @@ LONGEST_FUNCTION = 60
 MEDIAN_FILE = 150
 MEDIAN_FUNCTION = 8
 P90_FUNCTION = 25
-LARGEST_PRODUCT = 16_000  # lines of code: a docstring that says more shall cost nothing
+LARGEST_PRODUCT = 17_000  # lines of code: a docstring that says more shall cost nothing
 
 # From the bottom to the top: a layer imports from itself and from those before it.
 # `testing` is a top beside `cli`: it is in nobody's use but the user's, and needs the engines only.
 LAYERS = ("core", "pipeline", "engines", "testing", "report", "experiments", "cli")
 CORE = {"scenario", "corpus", "records", "metrics", "attribution", "bottlenecks", "invariants"}
-CORE |= {"errors", "files", "client_findings"}
+CORE |= {"errors", "files", "client_findings", "workload"}
 LEAVES = ("mock_llm.rng", "mock_llm.distributions", "mock_llm.tokens", "mock_llm.errors")
 ENTRY_POINTS = {"harness.cli.main": "[project.scripts]", "mock_llm.__main__": "python -m mock_llm"}
 ENTRY_POINTS |= {"harness.testing.plugin": "[project.entry-points.pytest11]"}

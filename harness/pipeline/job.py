@@ -7,12 +7,13 @@ from harness.pipeline.answer import Answer
 from harness.pipeline.client import ChatClient
 from harness.pipeline.context import Context
 from harness.pipeline.dispatch import OUTCOME_OF_STOP, Dispatch, Stop
+from harness.pipeline.journal import Replayed
 from harness.pipeline.limits import UserLimits
 from harness.pipeline.processor import Processor
 from harness.pipeline.progress import Meter
 from harness.pipeline.request import Item, Request
 from harness.pipeline.toolkit import Toolkit
-from harness.records import Outcome, Record
+from harness.records import Outcome, Record, moved
 from harness.scenario.pipeline import Pipeline
 
 
@@ -34,13 +35,17 @@ class Job:
         self._items = items
         self._set = settings
         self._tools = tools
-        self._dispatch = Dispatch(items, settings, self._handle)
+        self._before = before = tools.replayed or Replayed()
+        self._dispatch = Dispatch(
+            [item for item in items if item.key not in before.done], settings, self._handle
+        )
         self._meter = Meter(len(items), settings.batch_size or 10, tools.on_progress)
 
     @property
     def stopped(self) -> Stop | None:
         """Why the job was ended before its end, or None."""
-        return self._dispatch.stopped
+        broke = self.processor is not None and self.processor.books.broke
+        return self._dispatch.stopped or ("budget" if broke else None)
 
     def stop(self, reason: Stop) -> None:
         """End the job now; to be called from the loop."""
@@ -61,9 +66,20 @@ class Job:
                 stopped=self._why_stopped,
                 limits=UserLimits(self._set.rate_limit) if self._set.rate_limit else None,
             )
+            self._go_on(self.processor.books.origin)
             await self._dispatch.run()
         if self.stopped == "job_deadline":
             self._close_unstarted()
+
+    def _go_on(self, origin: float) -> None:
+        """Take over what an earlier process has done."""
+        before = self._before
+        self.records += [moved(row, origin) for row in before.rows]
+        self.answers.update(before.answers)
+        for item in self._items:
+            if (answer := before.answers.get(item.key)) is not None:
+                self.context.add(item.number, item.review.text, answer.text)
+        self._meter.skip(len(before.done))
 
     async def _handle(self, item: Item, worker: int, queued: float) -> None:
         assert self.processor is not None  # noqa: S101 - made before anything is dispatched
@@ -71,19 +87,22 @@ class Job:
         limit = self._set.deadline_s
         deadline = None if limit is None else now + limit
         request = Request(item, worker, queued, now, deadline=deadline)
+        request.made = self._before.made.get(item.key, 0)
+        request.failures = self._before.failures[item.key]
         answer = await self.processor.handle(request)
         if answer is not None:
             self.answers[item.key] = answer
         self._meter.done(self._now())
 
     def _why_stopped(self, _: Request) -> tuple[str, Outcome] | None:
-        return self.stopped and (self.stopped, OUTCOME_OF_STOP[self.stopped])
+        why = self._dispatch.stopped
+        return why and (why, OUTCOME_OF_STOP[why])
 
     def _close_unstarted(self) -> None:
         """After a missed deadline every review that never started is late as well."""
         began, now = self._dispatch.began, self._now()
         for item in self._items:
-            if item.key not in self._dispatch.started:
+            if item.key not in self._dispatch.started | self._before.done:
                 # Late since the job began: nobody ever let it in.
                 request = Request(item, 0, began, began)
                 request.t_admitted = None

@@ -14,9 +14,11 @@ from collections.abc import Callable
 
 from harness.pipeline.answer import Answer
 from harness.pipeline.attempts import Attempts, ContextOf, Stopped, Tried
+from harness.pipeline.books import NO_MONEY, Books
 from harness.pipeline.cache import ExactCache, cache_key
 from harness.pipeline.client import ChatClient
 from harness.pipeline.limits import UserLimits
+from harness.pipeline.money import Refused
 from harness.pipeline.request import Request
 from harness.pipeline.retry import backoff_s, may_pass
 from harness.pipeline.toolkit import Toolkit
@@ -48,7 +50,8 @@ class Processor:
         stopped: Callable[[Request], Stopped | None],
         limits: UserLimits | None = None,
     ) -> None:
-        self.attempts = Attempts(settings, tools, client, context_of, stopped)
+        self.books = Books(settings, tools)
+        self.attempts = Attempts(settings, tools, client, self.books, context_of, stopped)
         self.flights: dict[bytes, asyncio.Event] = {}
         self._set = settings
         self._tools = tools
@@ -65,8 +68,12 @@ class Processor:
             The answer; None when it came to nothing.
         """
         if self._cache is None:
-            return await self._send(request)
-        return await self._send_once(self._cache, request)
+            answer = await self._send(request)
+        else:
+            answer = await self._send_once(self._cache, request)
+        if answer is None and not request.unpaid:
+            self.books.done(request.item.key)
+        return answer
 
     async def _send_once(self, cache: ExactCache, request: Request) -> Answer | None:
         """Answer from the cache; of identical requests in flight only the first is sent."""
@@ -80,7 +87,9 @@ class Processor:
                 self._close(request)
                 raise
         if (held := cache.get(key, self._now())) is not None:
-            self._add(request.hit(held, self._now()))
+            row = request.hit(held, self._now())
+            self.books.note(row, held)
+            self._add(row)
             return held
         flight = self.flights[key] = asyncio.Event()
         try:
@@ -95,10 +104,14 @@ class Processor:
     async def _send(self, request: Request) -> Answer | None:
         """Attempt after attempt, until one is answered or it makes no sense to go on."""
         try:
-            if not await self._pass_limit(request):
+            if self.books.broke or not await self._pass_limit(request):
+                self._give_up(request, NO_MONEY if self.books.broke else "rate_limit")
                 return None
-            for failures in range(1, self._set.retries + 2):
+            for failures in range(request.failures + 1, self._set.retries + 2):
                 tried = await self._try(request)
+                if tried is None:
+                    self._give_up(request, NO_MONEY)
+                    return None
                 if tried.answer is not None or not await self._again(request, tried.row, failures):
                     return tried.answer
         except asyncio.CancelledError:
@@ -106,10 +119,22 @@ class Processor:
             raise
         return None
 
-    async def _try(self, request: Request) -> Tried:
+    def _give_up(self, request: Request, why: str) -> None:
+        """Reject a request while nothing of it is on the wire."""
+        row = request.unsent(self._now(), "rejected", why)
+        request.unpaid = why == NO_MONEY
+        if not request.unpaid:  # else it is for a run with more money to go on with
+            self.books.note(row)
+        self._add(row)
+
+    async def _try(self, request: Request) -> Tried | None:
+        """One attempt; None when there is no money for it."""
         model = request.item.route.model
         body = self.attempts.body(request, model)
-        tried = await self.attempts.make(request, request.made + 1, model, body)
+        ticket = await self.books.reserve(request, model, body)
+        if isinstance(ticket, Refused):
+            return None
+        tried = await self.attempts.make(request, request.made + 1, model, body, ticket)
         request.made += 1
         self._add(tried.row)
         return tried
@@ -132,7 +157,6 @@ class Processor:
             now = self._now()
             start = self._limits.reserve(request.item.user, now)
             if request.deadline is not None and start >= request.deadline:
-                self._add(request.unsent(now, "rejected", "rate_limit"))
                 return False
             if start > now:
                 await asyncio.sleep(start - now)

@@ -10,6 +10,7 @@ from harness.pipeline.answer import Answer
 from harness.pipeline.client import Stamps
 from harness.pipeline.routing import Route
 from harness.records import Outcome, Record
+from harness.workload import batch_key, user_name
 
 
 class Item(NamedTuple):
@@ -35,7 +36,15 @@ def items_of(
     """Number the reviews, deal them to users in turn and cut them into batches."""
     size = batch_size or 10
     return [
-        Item(n, f"r{n:06d}", f"u{n % users}", n // size, review, route, tiers.get(route.model, 0))
+        Item(
+            n,
+            batch_key(n),
+            user_name(n % users),
+            n // size,
+            review,
+            route,
+            tiers.get(route.model, 0),
+        )
         for n, (review, route) in enumerate(zip(reviews, routes, strict=True))
     ]
 
@@ -50,6 +59,8 @@ class Request:
         session: it belongs to.
         cache: what the cache had, as in the record.
         made: attempts so far.
+        failures: of these, those before this process that count against its retries.
+        unpaid: it was given up for lack of money.
         stop: why it is being cancelled, and its outcome, where that concerns it alone.
         cut: the row of an attempt that was cut short by its being stopped.
     """
@@ -70,6 +81,8 @@ class Request:
         self.session = session
         self.cache: Literal["", "miss"] = ""
         self.made = 0
+        self.failures = 0
+        self.unpaid = False
         self.stop: tuple[str, Outcome] | None = None
         self.cut: Record | None = None
         self.t_intended = now

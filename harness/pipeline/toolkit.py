@@ -5,6 +5,8 @@ from collections.abc import Callable
 import msgspec
 
 from harness.pipeline.costs import Price
+from harness.pipeline.journal import Replayed
+from harness.pipeline.money import Purse
 from harness.pipeline.progress import Progress
 
 
@@ -19,6 +21,10 @@ class Toolkit(msgspec.Struct, frozen=True, kw_only=True):
         count_tokens: estimates the tokens of a text, for what was sent and never answered.
         router_version: part of every cache key.
         on_progress: called at the end of each batch.
+        purse: what calls may cost, and do.
+        max_completions: model id -> the longest completion, for requests without a cap on theirs.
+        replayed: what a run that is resumed has done already, and the journal that it goes on with;
+            None where none is kept.
     """
 
     base_url: str
@@ -28,3 +34,6 @@ class Toolkit(msgspec.Struct, frozen=True, kw_only=True):
     count_tokens: Callable[[str], int]
     router_version: str = ""
     on_progress: Callable[[Progress], None] | None = None
+    purse: Purse = msgspec.field(default_factory=lambda: Purse(None))
+    max_completions: dict[str, int] = {}
+    replayed: Replayed | None = None
