@@ -115,6 +115,15 @@ def test_an_abandoned_probe_gives_its_place_back() -> None:
     assert not breaker.may_call(11.0)
 
 
+def test_a_place_that_nobody_holds_is_not_given_back() -> None:
+    """When the only probe has succeeded, one who is given up was none, and frees no place."""
+    breaker = half_open()
+    breaker.succeeded(11.0)
+    breaker.abandoned(11.0)
+    breaker.begin(11.0)
+    assert not breaker.may_call(11.0)
+
+
 def test_an_abandoned_call_says_nothing() -> None:
     """However many are given up, a closed breaker has not seen a call."""
     breaker = BreakerState(QUICK)
@@ -143,8 +152,8 @@ def test_calls_from_before_it_opened_are_no_probes() -> None:
     breaker = half_open()
     breaker.begin(10.0)
     for ends in (breaker.failed, breaker.succeeded, breaker.abandoned):
-        ends(11.0, -1.0)
-        ends(11.0, -1.0)
+        ends(11.0, 5.0)
+        ends(11.0, 5.0)
         assert (breaker.state, breaker.may_call(11.0)) == ("half_open", False)
     breaker.succeeded(12.0, 10.0)
     breaker.succeeded(12.0, 10.0)

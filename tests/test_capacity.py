@@ -243,5 +243,5 @@ def test_the_last_may_come_first() -> None:
 
 
 def test_the_order_of_service_does_not_change_the_mean() -> None:
-    """Last come, first served: the mean time at an M/M/1 is as before (Kleinrock, vol. I)."""
+    """Last come, first served: the mean time at an M/M/1 is as before (Kleinrock)."""
     assert sojourn_s(0.5, 20_000, Capacity(slots=1, order="lifo")) == pytest.approx(2.0, rel=0.05)

@@ -25,12 +25,13 @@ def test_the_delay_is_the_quantile(seen: list[float], quantile: float, least: in
         assert hedger.delay_s() == sorted(seen)[max(1, rank) - 1]
 
 
-def test_the_default_is_the_95th_percentile() -> None:
-    """Of 1 to 100 s it is 95 s."""
-    hedger = Hedger(Hedge())
+@pytest.mark.parametrize("percent", [1, 29, 55, 95, 100])
+def test_of_a_hundred_the_percentile_is_exact(percent: int) -> None:
+    """Of 1 to 100 s the 95th percentile is 95 s, whatever 0.95 times 100 is in binary."""
+    hedger = Hedger(Hedge(quantile=percent / 100))
     for second in range(1, 101):
         hedger.sample(float(second))
-    assert hedger.delay_s() == 95.0
+    assert hedger.delay_s() == percent
 
 
 @given(first=latencies, some=st.lists(st.floats(0, 9), min_size=1, max_size=20))
@@ -57,7 +58,10 @@ def test_hedges_are_a_share_of_the_calls(steps: list[bool], share: float) -> Non
         assert hedged <= share * sent + 1e-6
 
 
-@pytest.mark.parametrize(("share", "expected"), [(0.05, 500), (0.2, 2_000), (1.0, 10_000), (0, 0)])
+@pytest.mark.parametrize(
+    ("share", "expected"),
+    [(0.05, 500), (0.2, 2_000), (0.3, 3_000), (0.7, 7_000), (1, 10_000), (0, 0), (0.0005, 5)],
+)
 def test_a_steady_client_gets_its_share_of_hedges(share: float, expected: int) -> None:
     """Of 10,000 calls that are all slow, just the share is hedged."""
     hedger, hedged = Hedger(Hedge(share=share)), 0

@@ -125,6 +125,16 @@ def test_users_who_are_idle_are_forgotten(kind: Kind) -> None:
 
 
 @kinds
+def test_a_busy_user_keeps_no_idle_one_in_memory(kind: Kind) -> None:
+    """One who asks all the time is remembered, and those who came after it are forgotten."""
+    limits = UserLimits(100, 60.0, kind)
+    for second in range(1_000):
+        limits.take("busy", float(second))
+        limits.take(f"u{second}", float(second))
+        assert len(limits) <= 63
+
+
+@kinds
 @given(
     steps=st.lists(st.tuples(st.floats(0, 40), st.integers(0, 3)), max_size=60),
     limit=st.integers(1, 3),

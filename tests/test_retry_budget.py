@@ -57,6 +57,13 @@ def test_a_quiet_client_may_retry_too() -> None:
     assert sum(meter.withdraw(15.2) for _ in range(500)) == 100
 
 
+def test_retries_are_remembered_for_the_whole_window() -> None:
+    """Those at 0.09 s still count at 10.05 s, less than 10 s later, and no more at 10.2 s."""
+    meter = RetryBudgetMeter(RetryBudget())
+    moments = (0.09, 10.05, 10.2)
+    assert [sum(meter.withdraw(now) for _ in range(500)) for now in moments] == [100, 0, 100]
+
+
 def test_nothing_is_free_in_a_budget_of_nothing() -> None:
     """A share of 0 and no free ones allow no retry, whatever is sent."""
     meter = RetryBudgetMeter(RetryBudget(share=0.0, per_s=0.0))

@@ -166,6 +166,9 @@ def test_a_ticket_waits_only_once() -> None:
     assert waiting.take(0.0) == 1
     assert waiting.offer(1, 1.0, deadline=7.0, interactive=True) is None
     assert waiting.expired(5.0) == []
+    assert waiting.take(7.0) is None
+    with pytest.raises(ValueError, match="waits already"):
+        waiting.offer(1, 7.0, deadline=None, interactive=True)
     assert waiting.expired(7.0) == [1]
 
 

@@ -154,7 +154,7 @@ class WaitingRoom(Generic[T]):
         return False
 
     def served(self, service_s: float) -> None:
-        """A worker has served a request in so many seconds, its waiting not included."""
+        """A worker was busy with a request for so many seconds, whatever came of it."""
         self._served += 1
         # At first a plain average, so that the first sample does not weigh for long.
         self.mean_s += max(NEWEST, 1 / self._served) * (service_s - self.mean_s)
