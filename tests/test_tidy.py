@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from source_tree import (
-    AHEAD,
     CODE,
     Module,
     code_lines,
@@ -30,7 +29,7 @@ LONGEST_FUNCTION = 60
 MEDIAN_FILE = 150
 MEDIAN_FUNCTION = 8
 P90_FUNCTION = 25
-LARGEST_PRODUCT = 17_000  # lines of code: a docstring that says more shall cost nothing
+LARGEST_PRODUCT = 22_000  # lines of code: a docstring that says more shall cost nothing
 
 # From the bottom to the top: a layer imports from itself and from those before it.
 # `testing` is a top beside `cli`: it is in nobody's use but the user's, and needs the engines only.
@@ -52,6 +51,9 @@ BELONGS: dict[str, dict[str, str]] = {
     "rich.console": CLI,
     "aiohttp": {
         "harness.pipeline.client": "the one door to the network",
+        "harness.pipeline.service.web": "the service's edge",
+        "harness.pipeline.service.host": "the service's edge",
+        "harness.engines.visitors": "those who call the service",
         "mock_llm.server": "the edge",
         "mock_llm.asking": "the edge",
         "mock_llm.connection": "the edge",
@@ -67,7 +69,8 @@ BELONGS: dict[str, dict[str, str]] = {
     },
     "multidict": {"mock_llm.asking": "the type of aiohttp's headers"},
     "uvloop": {"mock_llm.settings": "the loop of a server on the wall clock"},
-    "numpy": {"harness.metrics": "percentiles"},
+    "numpy": {"harness.metrics": "percentiles", "harness.pipeline.cache.minhash": "signatures"},
+    "redis": {"harness.pipeline.shared.link": "the one door to Redis"},
     "scipy.special": {"mock_llm.distributions": "inverse of the incomplete gamma function"},
     "scipy.optimize": {"mock_llm.distributions": "root of a capped law's mean"},
     "pytest": {"harness.testing.plugin": "whose plugin it is"},
@@ -107,7 +110,7 @@ BELONGS: dict[str, dict[str, str]] = {
     "random": {"harness.engines.virtual_patches": "seeds it for the clients under test"},
     "random.Random": {"harness.corpus.synthetic": "each review's own, seeded by a keyed uniform"},
     "numpy.random": {},
-    "secrets": {"mock_llm.control.access": "a token must not be guessed"},
+    "secrets": {"mock_llm.control.access": "tokens", "harness.pipeline.shared.sessions": "names"},
     "uuid": {},
     "os.urandom": {},
     "importlib.import_module": {"harness.engines.target": "the client that the user names"},
@@ -309,8 +312,8 @@ def test_code_is_small() -> None:
 
 
 def test_no_module_is_dead() -> None:
-    """Every module is reached by imports from an entry point, or is known not to be yet."""
-    assert unreached(modules(*CODE), set(ENTRY_POINTS)) == AHEAD
+    """Every module is reached by imports from an entry point."""
+    assert unreached(modules(*CODE), set(ENTRY_POINTS)) == set()
 
 
 def test_no_test_helper_is_dead() -> None:
@@ -359,11 +362,7 @@ def test_every_test_says_and_shows_something() -> None:
             "mock_llm/server.py",
             "from asyncio import CancelledError as C\ntry:\n    f()\nexcept (OSError, C):\n    g()",
         ),
-        (
-            swallowing,
-            "mock_llm/server.py",
-            "import asyncio, contextlib\ncontextlib.suppress(asyncio.CancelledError)",
-        ),
+        (swallowing, "a.py", "import asyncio as a, contextlib as c\nc.suppress(a.CancelledError)"),
         (gathering, "mock_llm/server.py", "gather(f(), return_exceptions=True)"),
         (unverified, "tests/test_x.py", "get(url, verify=False)"),
         (unverified, "tests/test_x.py", "context.check_hostname = False"),
