@@ -160,6 +160,14 @@ def test_calls_from_before_it_opened_are_no_probes() -> None:
     assert breaker.state == "closed"
 
 
+def test_a_call_that_is_late_to_begin_ends_no_rest() -> None:
+    """What begins while the breaker rests leaves it open, and so does its success."""
+    breaker = opened(0.0)
+    breaker.begin(4.0)
+    breaker.succeeded(5.0, 4.0)
+    assert (breaker.state, breaker.opens_again_s(5.0)) == ("open", 5.0)
+
+
 def test_each_model_has_its_own() -> None:
     """A model that fails closes no other's door, and is the same at every question."""
     breakers = Breakers(Breaker(min_calls=1))

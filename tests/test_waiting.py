@@ -1,12 +1,13 @@
 """The service's queue: who is next, who is refused, and that what it says of time is true."""
 
+from math import log1p, sqrt
 from typing import Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.pipeline.waiting import NEWEST, UNKNOWN_S, Refusal, WaitingRoom
+from harness.pipeline.waiting import LUCK, NEWEST, UNKNOWN_S, Refusal, WaitingRoom
 from harness.scenario.resilience import Queue
 
 
@@ -146,7 +147,7 @@ def test_the_newest_goes_first_as_long_as_the_oldest_is_late() -> None:
 
 def test_who_is_past_its_deadline_is_handed_out_as_expired_and_never_taken() -> None:
     """Expired tickets leave at their deadline, each once, and those who left before do not."""
-    waiting = room(workers=1, mean_s=0.1)
+    waiting = room(workers=1, mean_s=0.1, queue=Queue(useful_only=False))
     for number, budget_s in enumerate([3.0, 2.0, 9.0, 2.0, None]):
         waiting.offer(number, 0.0, deadline=budget_s, interactive=number % 2 == 0)
     assert waiting.remove(3)
@@ -155,6 +156,43 @@ def test_who_is_past_its_deadline_is_handed_out_as_expired_and_never_taken() -> 
     assert waiting.expired(2.0) == [1]
     assert waiting.take(3.0) == 2
     assert (waiting.expired(3.0), waiting.expired(99.0), waiting.depth) == ([0], [], 1)
+
+
+def test_who_has_less_time_left_than_a_service_takes_gives_up_its_place() -> None:
+    """With 30 s to live and 1 s of service it leaves after 29 s; one that has just come may try."""
+    waiting = room(workers=1, mean_s=1.0)
+    waiting.offer(1, 0.0, deadline=30.0, interactive=True)
+    assert waiting.expired(28.9) == []
+    assert waiting.expired(29.0) == [1]
+    assert waiting.offer(2, 29.0, deadline=29.5, interactive=True) is None
+    assert waiting.take(29.0) == 2
+
+
+@pytest.mark.parametrize("deadline_s", [5.0, 30.0, 120.0])
+def test_there_is_room_for_bad_luck(deadline_s: float) -> None:
+    """With so many ahead the mean, and two deviations of both wait and service, just fit."""
+    waiting = room(mean_s=0)
+    for service_s in (0.5, 1.5) * 50:
+        waiting.served(service_s)
+    assert (waiting.mean_s, waiting.sd_s) == pytest.approx((1.0, 0.5), rel=0.02)
+    ahead = waiting.useful_depth(deadline_s)
+    late = [
+        (number * waiting.mean_s + LUCK * waiting.sd_s * sqrt(number)) / 50
+        + waiting.mean_s
+        + LUCK * waiting.sd_s
+        > deadline_s
+        for number in (ahead, ahead + 1)
+    ]
+    assert late == [False, True]
+
+
+def test_what_is_cut_short_makes_no_service_look_quick() -> None:
+    """Of services that take 2 s on average and are cut at 1 s the mean is still found to be 2 s."""
+    waiting = room(mean_s=0)
+    for number in range(5_000):
+        service_s = -2.0 * log1p(-(number * 0.6180339887 % 1))
+        waiting.served(min(service_s, 1.0), answered=service_s < 1.0)
+    assert waiting.mean_s == pytest.approx(2.0, rel=0.05)
 
 
 def test_a_ticket_waits_only_once() -> None:
@@ -234,25 +272,30 @@ def test_everybody_who_was_let_in_leaves_once(
 ) -> None:
     """Taken, removed and expired are those let in, each once; none is taken past its deadline."""
     waiting = room(2, 1.0, Queue(size=size, order=order, useful_only=useful))
-    deadlines, inside, now = dict[int, float](), set[int](), 0.0
+    deadlines, came, inside, now = dict[int, float](), dict[int, float](), set[int](), 0.0
+
+    def is_late(one: int) -> bool:
+        spare_s = 1.0 if useful and came[one] < now else 0.0
+        return deadlines[one] <= now + spare_s
+
     for number, (pause_s, what, budget_s, interactive) in enumerate(steps):
         now += pause_s
         left = list[int]()
         if what == "offer":
-            deadlines[number] = now + budget_s
+            deadlines[number], came[number] = now + budget_s, now
             if not waiting.offer(number, now, deadline=now + budget_s, interactive=interactive):
                 inside.add(number)
         elif what == "take":
             taken = waiting.take(now)
             assert taken is None or deadlines[taken] > now
-            assert taken is not None or all(deadlines[one] <= now for one in inside)
+            assert taken is not None or all(is_late(one) for one in inside)
             left = [] if taken is None else [taken]
         elif what == "remove" and inside:
             left = [min(inside)]
             assert waiting.remove(left[0])
         else:
             left = waiting.expired(now)
-            assert set(left) == {one for one in inside if deadlines[one] <= now}
+            assert set(left) == {one for one in inside if is_late(one)}
         assert set(left) <= inside
         assert len(set(left)) == len(left)
         inside -= set(left)
