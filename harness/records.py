@@ -85,6 +85,12 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 TIMES = tuple(name for name in Record.__struct_fields__ if name.startswith("t_"))
 
 
+def moved(record: Record, by_s: float) -> Record:
+    """The same row on a clock that is so much ahead."""
+    times = {n: t + by_s for n in TIMES if (t := getattr(record, n)) is not None}
+    return msgspec.structs.replace(record, **times)
+
+
 def in_order(records: Iterable[Record]) -> list[Record]:
     """Rows sorted by request, then attempt."""
     return sorted(records, key=lambda row: (row.key, row.attempt))

@@ -10,7 +10,6 @@ from harness.client_findings import Finding
 from harness.corpus import Corpus, Review, load_corpus
 from harness.pipeline.costs import Price, Projection, project, tiers
 from harness.pipeline.dispatch import Stop
-from harness.pipeline.job import Toolkit
 from harness.pipeline.progress import Progress
 from harness.pipeline.projection import REPLY, prompt_tokens
 from harness.pipeline.request import Item, items_of
@@ -21,6 +20,7 @@ from harness.pipeline.routing import (
     SingleRouter,
     SmartRouter,
 )
+from harness.pipeline.toolkit import Toolkit
 from harness.records import Record
 from harness.scenario.model import Scenario
 from harness.scenario.pipeline import Legacy, Pipeline, Single

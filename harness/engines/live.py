@@ -17,7 +17,7 @@ from harness.engines.base import EngineResult, OnProgress, Prepared, Target
 from harness.engines.certificate import Certificate, LagMeter, read_steal
 from harness.engines.runner import AnyJob, interruptible, job_of, result_of
 from harness.engines.target import Span, TargetJob
-from harness.records import TIMES, Record
+from harness.records import moved
 from mock_llm.ledger import Row
 from mock_llm.network import absent
 
@@ -130,7 +130,7 @@ def _to_origin(job: AnyJob, origin: float) -> None:
     if isinstance(job, TargetJob):
         job.spans[:] = [_span_to_origin(span, origin) for span in job.spans]
     else:
-        job.records[:] = [_record_to_origin(row, origin) for row in job.records]
+        job.records[:] = [moved(row, -origin) for row in job.records]
 
 
 def _span_to_origin(span: Span, origin: float) -> Span:
@@ -139,15 +139,10 @@ def _span_to_origin(span: Span, origin: float) -> Span:
     )
 
 
-def _record_to_origin(row: Record, origin: float) -> Record:
-    moved = {n: t - origin for n in TIMES if (t := getattr(row, n)) is not None}
-    return msgspec.structs.replace(row, **moved)
-
-
 _ROW_TIMES = ("arrived_s", "admitted_s", "headers_s", "first_token_s", "last_token_s", "ended_s")
 
 
 def _row_to_origin(row: Row, origin: float) -> Row:
     """The mock's clock is the same monotonic one: it counts from the machine's start."""
-    moved = {n: t - origin for n in _ROW_TIMES if (t := getattr(row, n)) is not None}
-    return msgspec.structs.replace(row, **moved)
+    times = {n: t - origin for n in _ROW_TIMES if (t := getattr(row, n)) is not None}
+    return msgspec.structs.replace(row, **times)

@@ -41,6 +41,10 @@ class Meter:
         """The first batch begins."""
         self._since = now
 
+    def skip(self, done: int) -> None:
+        """So many have ended before anybody watched."""
+        self._done += done
+
     def spent(self, row: Record) -> None:
         """An attempt has ended."""
         self._usd += row.cost_usd
