@@ -19,7 +19,7 @@ def found(folder: Path, variant: str, *sets: str) -> list[Warn]:
     path = folder / "mine.toml"
     path.write_text(FINE)
     scenario = load_file(path, sets, variant).resolve(variant)
-    return lint(prepare(scenario, base=folder), folder)
+    return lint(prepare(scenario, base=folder))
 
 
 @pytest.mark.parametrize("variant", ["batch", "arrivals", "users"])
@@ -324,6 +324,29 @@ def test_page_shows_what_is_told() -> None:
     page = (ROOT / "docs" / "lint.md").read_text("utf-8")
     shown = [line for line in page.splitlines() if ". Try: " in line]
     assert (len(shown), len(told), set(shown) <= set(told)) == (2, 9, True)
+
+
+@pytest.mark.parametrize(
+    ("variant", "sets"),
+    [
+        (
+            "arrivals",
+            ["workload.arrivals.rate_per_s=9", "workload.duration_s=90", "workload.deadline_s=20"],
+        ),
+        ("users", ["workload.users=300", "workload.duration_s=120"]),
+    ],
+)
+def test_service_does_no_more_than_its_workers_can(
+    variant: str, sets: list[str], tmp_path: Path
+) -> None:
+    """Overload is told of, and the run serves what the lint says that the workers do at most."""
+    path = tmp_path / "mine.toml"
+    path.write_text(FINE)
+    run = flown(variant, *sets, scenario=path)
+    case = Case(run.prepared)
+    served_per_s = run.report["ok"] / run.report["duration_s"]
+    assert "overload" in {one.rule for one in lint(run.prepared)}
+    assert 0.9 * case.capacity_per_s < served_per_s <= case.capacity_per_s
 
 
 def test_crisis_is_told_of_its_traps_and_of_nothing_else() -> None:

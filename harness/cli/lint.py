@@ -30,10 +30,8 @@ def lint(
     if json_to is not None and json_to != STDOUT:
         check_file("--json", json_to)
     base = scenario.parent
-    found = {
-        name: warnings_of(prepare(file.resolve(name), base=base), base)
-        for name in file.names(variant)
-    }
+    names = file.names(variant)
+    found = {name: warnings_of(prepare(file.resolve(name), base=base)) for name in names}
     lines = lint_lines(found)
     console = Console(highlight=False, stderr=json_to == STDOUT)
     for line in lines:

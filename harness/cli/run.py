@@ -82,7 +82,7 @@ def run(
     # A target's own prints must not get between the lines of the JSON either.
     with redirect_stdout(sys.stderr) if json_to == STDOUT else nullcontext():
         console = Console(highlight=False)
-        _foretell(console, prepared, scenario.parent, foreign=client is not None)
+        _foretell(console, prepared, foreign=client is not None)
         runs, broken_off = _run_all(file, prepared, engine, chosen, client, folder)
         explain_connections(runs)
         reports = [one.report for one in runs]
@@ -115,9 +115,7 @@ def _seeds(seed: int | None, seeds: str | None, file: ScenarioFile) -> list[int]
     return list(chosen)
 
 
-def _foretell(
-    console: Console, prepared: dict[str, Prepared], base: Path, *, foreign: bool
-) -> None:
+def _foretell(console: Console, prepared: dict[str, Prepared], *, foreign: bool) -> None:
     """Distribution and cost before any call, what is odd about the corpus, and what is not meant.
 
     Of a foreign client's calls nothing is known before they come.
@@ -143,7 +141,7 @@ def _foretell(
     ):
         console.print(f"[yellow]corpus: {escape(text)}[/]")
     if not foreign:
-        for line in lint_lines({name: lint(ready, base) for name, ready in prepared.items()}):
+        for line in lint_lines({name: lint(ready) for name, ready in prepared.items()}):
             console.print(f"[yellow]lint: {escape(line)}[/]")
 
 

@@ -17,6 +17,7 @@ from harness.engines.base import EngineResult, OnProgress, Prepared, Target
 from harness.engines.certificate import Certificate, LagMeter, read_steal
 from harness.engines.runner import AnyJob, interruptible, job_of, result_of
 from harness.engines.target import Span, TargetJob
+from harness.pipeline.service.host import Host
 from harness.records import moved
 from mock_llm.ledger import Row
 from mock_llm.network import absent
@@ -64,7 +65,7 @@ def _run(
     on_progress: OnProgress | None,
 ) -> tuple[AnyJob, float, Sequence[float]]:
     """Run the job; returns it, the loop's time at its start, and the loop's lags."""
-    job = job_of(prepared, seed, base_url, target, on_progress)
+    job = job_of(prepared, seed, base_url, target, on_progress, _open_door)
 
     async def main() -> tuple[float, Sequence[float]]:
         loop = asyncio.get_running_loop()
@@ -77,6 +78,11 @@ def _run(
     with asyncio.Runner() as runner:
         origin, lags = runner.run(main())
     return job, origin, lags
+
+
+async def _open_door(host: Host) -> str:
+    """Let callers reach the service over loopback."""
+    return f"http://127.0.0.1:{await host.listen('127.0.0.1', 0)}"
 
 
 @contextmanager

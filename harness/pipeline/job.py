@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from harness.pipeline.answer import Answer
 from harness.pipeline.client import ChatClient
+from harness.pipeline.common import Common
 from harness.pipeline.context import Context
 from harness.pipeline.dispatch import OUTCOME_OF_STOP, Dispatch, Stop
 from harness.pipeline.journal import Replayed
@@ -55,6 +56,7 @@ class Job:
         """Serve every item; after it each of them has a row, unless the job was interrupted."""
         self._now = asyncio.get_running_loop().time
         self._meter.start(self._now())
+        common = Common(self._set)
         client = ChatClient(self._set, self._tools.base_url, self._tools.api_key)
         async with client:
             self.processor = Processor(
@@ -64,10 +66,14 @@ class Job:
                 add=self._add,
                 context_of=lambda _: self.context,
                 stopped=self._why_stopped,
-                limits=UserLimits(self._set.rate_limit) if self._set.rate_limit else None,
+                limits=_limits(self._set),
+                cache=common.cache,
             )
             self._go_on(self.processor.books.origin)
-            await self._dispatch.run()
+            try:
+                await self._dispatch.run()
+            finally:
+                await common.close()
         if self.stopped == "job_deadline":
             self._close_unstarted()
 
@@ -111,3 +117,10 @@ class Job:
     def _add(self, row: Record) -> None:
         self.records.append(row)
         self._meter.spent(row)
+
+
+def _limits(settings: Pipeline) -> UserLimits | None:
+    """A job waits for its users' turns, which it can book: it is alone with them."""
+    if settings.rate_limit is None:
+        return None
+    return UserLimits(settings.rate_limit, kind=settings.limiter)

@@ -7,15 +7,12 @@ switched off.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 
 import msgspec
 
-from harness.corpus import read_trace
 from harness.engines.base import Prepared
 from harness.experiments.lint import asked, limits, lines
 from harness.experiments.lint.case import Case, Warn
-from harness.scenario.arrivals import TraceArrivals
 
 __all__ = ["RULES", "Warn", "lint", "lint_lines"]
 
@@ -40,19 +37,9 @@ RULES: dict[str, Callable[[Case], Iterator[Warn]]] = {
 }
 
 
-def lint(prepared: Prepared, base: Path | None = None) -> list[Warn]:
-    """Everything that the rules have to say of a scenario, in their order.
-
-    Args:
-        prepared: resolved for one variant.
-        base: where a trace is looked for besides the current folder.
-
-    Raises:
-        InputError: the trace cannot be read.
-    """
-    shape = prepared.scenario.workload.arrivals
-    trace = read_trace(shape.file, base) if isinstance(shape, TraceArrivals) else []
-    case = Case(prepared, trace)
+def lint(prepared: Prepared) -> list[Warn]:
+    """Everything that the rules have to say of a scenario and its variant, in their order."""
+    case = Case(prepared)
     return [
         msgspec.structs.replace(found, rule=name)
         for name, rule in RULES.items()

@@ -5,7 +5,6 @@ average, and what is asked never for more. So a rule that says "cannot" is right
 of a mean.
 """
 
-from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from math import inf
 
@@ -47,17 +46,16 @@ class Case:
 
     Args:
         prepared: resolved for one variant, its corpus read and routed.
-        trace: times of arrival, where the scenario names a trace.
     """
 
-    def __init__(self, prepared: Prepared, trace: Sequence[float] = ()) -> None:
+    def __init__(self, prepared: Prepared) -> None:
         scenario = prepared.scenario
         self.prepared = prepared
         self.slo = scenario.slo
         self.work, self.pipe, self.up = scenario.workload, scenario.pipeline, scenario.upstream
         self.reviews = len(prepared.corpus.reviews)
         self.batch = self.work.kind == "batch"
-        self._seed, self._trace = scenario.seed, trace
+        self._seed = scenario.seed
 
     @cached_property
     def call_s(self) -> float:
@@ -142,7 +140,7 @@ class Case:
     @cached_property
     def starts(self) -> list[float]:
         """Arrivals of the scenario's own seed."""
-        return schedule(self.work, self._seed, self._trace)
+        return schedule(self.work, self._seed, self.prepared.trace)
 
     @cached_property
     def offered_per_s(self) -> float:

@@ -72,7 +72,7 @@ def deep_queue(case: Case) -> Iterator[Warn]:
 
 def send_all(case: Case) -> Iterator[Warn]:
     """Every prompt holds all exchanges before it."""
-    if case.pipe.context == "send_all" and case.reviews > 1:
+    if case.batch and case.pipe.context == "send_all" and case.reviews > 1:
         whole = case.prepared.projection
         each = whole.prompt_tokens / whole.requests
         text = (
