@@ -39,10 +39,7 @@ SCENARIOS: dict[str, tuple[str | bytes, str]] = {
     "syntax.toml": ("[workload\n", "syntax.toml: line 1"),
     "alone.toml": ("[workload]\n", "alone.toml: missing table [upstream]"),
     "users.toml": (
-        '[workload]
-kind = "users"
-[upstream]
-',
+        '[workload]\nkind = "users"\n[upstream]\n',
         "users.toml: workload.duration_s: duration_s is missing",
     ),
 }
