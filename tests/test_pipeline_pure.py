@@ -1,6 +1,7 @@
 """The pipeline's pure parts: backoff, limits, contexts, caches, prompts, progress."""
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Literal
 
 import msgspec
@@ -47,6 +48,36 @@ def test_jitter_bounds(
     wait = backoff_s(backoff, count, None, u)
     assert low * whole <= wait <= high * whole
     assert wait == pytest.approx(whole * (low + (high - low) * u))
+
+
+@given(backoff=backoffs, count=failures, u=uniforms, previous_s=st.floats(0, 1e3))
+def test_decorrelated_jitter_looks_at_the_wait_before(
+    backoff: Backoff, count: int, u: float, previous_s: float
+) -> None:
+    """It is spread from the base to three times the wait before, up to the cap."""
+    backoff = msgspec.structs.replace(backoff, jitter="decorrelated")
+    wait = backoff_s(backoff, count, None, u, previous_s)
+    base_s = backoff.base_s
+    spread = base_s + u * (3 * max(base_s, previous_s) - base_s)
+    assert wait == pytest.approx(min(backoff.cap_s, spread))
+    assert min(base_s, backoff.cap_s) <= wait <= backoff.cap_s
+
+
+@pytest.mark.parametrize(
+    ("jitter", "expected"), [(None, 3.5), ("full", 1.75), ("equal", 2.63), ("decorrelated", 5.63)]
+)
+def test_mean_sleep_of_three_retries(
+    jitter: Literal["full", "equal", "decorrelated"] | None, expected: float
+) -> None:
+    """Base 0.5 s and cap 20 s: the mean of all waits together is that of the literature."""
+    backoff, middles = Backoff(jitter=jitter), [(n + 0.5) / 20 for n in range(20)]
+    total = 0.0
+    for us in product(middles, repeat=3):
+        wait = 0.0
+        for failed, u in enumerate(us, 1):
+            wait = backoff_s(backoff, failed, None, u, wait)
+            total += wait
+    assert total / len(middles) ** 3 == pytest.approx(expected, abs=0.006)
 
 
 @given(backoff=backoffs, count=failures, u=uniforms)
