@@ -8,6 +8,7 @@ clock the station's new rate each time.
 """
 
 from collections.abc import Hashable
+from itertools import islice
 from typing import Generic, Literal, TypeVar
 
 from mock_llm.config import Capacity
@@ -20,7 +21,7 @@ Place = Literal["serving", "waiting", "full"]
 
 
 class Station(Generic[Ticket]):
-    """Who is served and who waits, first come, first served.
+    """Who is served and who waits: first come, first served, or the last to come.
 
     A ticket is whatever tells one attempt from another.
     """
@@ -91,7 +92,9 @@ class Station(Generic[Ticket]):
     def _filled(self) -> list[Ticket]:
         slots = self.capacity.slots
         free = len(self._waiting) if slots is None else slots - len(self._serving)
-        begun = [ticket for ticket, _ in zip(self._waiting, range(free), strict=False)]
+        lifo = self.capacity.order == "lifo"
+        line = reversed(self._waiting) if lifo else iter(self._waiting)
+        begun = list(islice(line, max(0, free)))
         for ticket in begun:
             del self._waiting[ticket]
             self._serving[ticket] = None

@@ -102,6 +102,7 @@ class Capacity(Table, frozen=True, kw_only=True):
     Attributes:
         slots: attempts served at once; None: all of them.
         queue: attempts that wait for a slot; more are refused. None: as many as come.
+        order: in which those who wait are served: `fifo`, or `lifo`, the last to come first.
         full_speed: so many are served at full speed; None: any number.
         exponent: 1: the speed is shared; less: it grows a little with the load; more: it thrashes.
         overflow_status: of the refusals.
@@ -109,14 +110,18 @@ class Capacity(Table, frozen=True, kw_only=True):
 
     slots: Positive | None = None
     queue: Count | None = None
+    order: Literal["fifo", "lifo"] = "fifo"
     full_speed: Positive | None = None
     exponent: Annotated[float, Meta(ge=0, le=10)] = 1.0
     overflow_status: Literal[503, 529] = 503
 
     def __post_init__(self) -> None:
         """A queue that nobody ever enters is a mistake."""
-        if self.queue is not None and self.slots is None:
-            raise ValueError("`queue` needs `slots`: nobody waits where all are served at once")
+        for key, is_set in (("queue", self.queue is not None), ("order", self.order != "fifo")):
+            if is_set and self.slots is None:
+                raise ValueError(
+                    f"`{key}` needs `slots`: nobody waits where all are served at once"
+                )
 
 
 class Throttle(Table, frozen=True, kw_only=True):

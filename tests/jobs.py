@@ -14,9 +14,10 @@ from harness.engines.virtual_loop import VirtualLoop, run_virtual
 from harness.invariants import violations
 from harness.pipeline.costs import tiers
 from harness.pipeline.dispatch import Stop
-from harness.pipeline.job import Job, Toolkit
+from harness.pipeline.job import Job
 from harness.pipeline.request import Item, items_of
 from harness.pipeline.routing import Route
+from harness.pipeline.toolkit import Toolkit
 from harness.records import Record, in_order
 from harness.scenario.pipeline import Pipeline
 from mock_llm.config import Profile, Upstream
@@ -136,7 +137,7 @@ async def _main(job: Job, mock: MockServer, drive: Drive) -> None:
     finally:
         await mock.close()
         assert asyncio.all_tasks() == {asyncio.current_task()}
-        assert (job._slots._value, job._flights) == (job._set.concurrency, {})
+        assert job.processor is None or job.processor.is_idle
 
 
 def stops(at: float, reason: Stop = "interrupted") -> Drive:

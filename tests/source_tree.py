@@ -133,3 +133,22 @@ def code_lines(module: Module) -> int:
         bool(line.strip()) and not line.lstrip().startswith("#") and number not in told
         for number, line in lines
     )
+
+
+@cache
+def known() -> frozenset[str]:
+    """The names of the project's own modules."""
+    return frozenset(module.name for module in modules(*CODE))
+
+
+def unreached(found: tuple[Module, ...], roots: set[str]) -> set[str]:
+    """The modules that nothing imports on any way from the roots."""
+    graph = {one.name: {name for _, name in own_imports(one, known())} for one in found}
+    reached: set[str] = set()
+    new = set(roots)
+    while new:
+        reached |= new
+        parents = {name.rpartition(".")[0] for name in new} - {""}
+        new = {name for one in new for name in graph.get(one, ())} | parents
+        new -= reached
+    return set(graph) - reached

@@ -39,7 +39,7 @@ SCENARIOS: dict[str, tuple[str | bytes, str]] = {
     "syntax.toml": ("[workload\n", "syntax.toml: line 1"),
     "alone.toml": ("[workload]\n", "alone.toml: missing table [upstream]"),
     "users.toml": (
-        '[workload]\nkind = "users"\n[upstream]\n',
+        '[workload]\nkind = "users"\nduration_s = 9\n[upstream]\n',
         'users.toml: workload.kind: "users" is not built yet',
     ),
 }

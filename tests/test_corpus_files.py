@@ -160,7 +160,7 @@ def test_a_short_file_is_noted(tmp_path: Path) -> None:
     [
         ("a.csv", "", "a.csv: is empty: its first line must name the columns"),
         ("a.csv.gz", "", "a.csv.gz: is empty: its first line must name the columns"),
-        ("a.csv", "id,content\n", "a.csv: has a header and no rows: add reviews below it"),
+        ("a.csv", "id,content\n", "a.csv: has a header and no rows: add some below it"),
         ("a.csv", b"text\nok\ncaf\xe9\n", "a.csv, line 3: not UTF-8: convert the file, "),
         ("a.csv", b"\xff\xfet\x00e\x00", "a.csv, line 1: not UTF-8: convert the file, "),
         ("a.csv", "text\n  \n\t\n", "a.csv: no row has text in column text: fill or map it"),

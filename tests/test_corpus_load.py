@@ -23,6 +23,7 @@ def test_the_public_names() -> None:
     """The package offers these names and no others."""
     assert harness.corpus.__all__ == [
         "CATEGORIES", "Corpus", "Guards", "Label", "Review", "describe", "load_corpus",
+        "read_trace",
     ]  # fmt: skip
 
 

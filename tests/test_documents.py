@@ -15,9 +15,10 @@ import typer.main
 from source_tree import ROOT
 
 from harness.cli.main import app
+from harness.scenario.arrivals import Arrivals
 from harness.scenario.load import load_file
-from harness.scenario.model import Workload
 from harness.scenario.pipeline import Backoff, Legacy, Pipeline, Single, Smart
+from harness.scenario.workload import Workload
 from mock_llm import __main__ as mock_main
 from mock_llm.config import (
     Capacity,
@@ -136,6 +137,7 @@ def test_command_line_is_documented(word: str) -> None:
     "table",
     [
         *(Workload, Pipeline, Backoff, Legacy, Smart, Single),
+        *Arrivals.__args__,
         *(Regime, Drift),
         *(Upstream, Capacity, Model, Throttle, Profile, ColdStart, PromptCache, Recordings),
     ],
@@ -147,8 +149,8 @@ def test_keys_are_documented(table: type[msgspec.Struct]) -> None:
 
 
 def test_kinds_are_documented() -> None:
-    """Every fault and every distribution is in the documents by its kind."""
-    names = [*kinds(Fault), *kinds(Distribution)]
+    """Every fault, distribution and shape of arrivals is in the documents by its kind."""
+    names = [*kinds(Fault), *kinds(Distribution), *kinds(Arrivals)]
     assert len(names) >= 12
     assert [name for name in names if f"`{name}`" not in MANUAL] == []
 

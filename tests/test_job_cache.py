@@ -3,7 +3,7 @@
 from itertools import count
 
 import pytest
-from jobs import ONE_SECOND, faulty, items, job_of, ran, settings, upstream
+from jobs import ONE_SECOND, faulty, items, ran, settings, upstream
 
 from harness.pipeline.request import Item
 from harness.records import Record
@@ -138,4 +138,3 @@ def test_jobs_do_not_share_a_cache() -> None:
     """A new job starts with nothing."""
     for _ in range(2):
         assert len(paid(ran(items(4, distinct=2), CACHED, ONE_SECOND).rows)) == 2
-    assert job_of(items(1), CACHED)._cache is not job_of(items(1), CACHED)._cache

@@ -243,7 +243,8 @@ def test_a_model_is_set_with_its_quotes_or_without(tmp_path: Path, model: str, q
 
 def test_a_kind_that_is_set_drops_what_only_the_old_kind_had(tmp_path: Path) -> None:
     """A router is replaced; the workload, whose kind governs nothing, keeps its other keys."""
-    settings = ["pipeline.router.kind=single", "pipeline.router.model=m", "workload.kind=users"]
+    settings = ["pipeline.router.kind=single", "pipeline.router.model=m"]
+    settings += ["workload.kind=users", "workload.duration_s=9"]
     scenario = load_scenario(saved(tmp_path, TEXT), settings)
     assert scenario.pipeline.router == Single(model="m")
     assert (scenario.workload.kind, scenario.workload.reviews) == ("users", 100)

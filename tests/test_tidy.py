@@ -5,7 +5,6 @@ import re
 import statistics
 import sys
 from collections.abc import Callable, Iterator
-from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -16,10 +15,12 @@ from source_tree import (
     code_lines,
     functions,
     imports,
+    known,
     length,
     module_of,
     modules,
     own_imports,
+    unreached,
     uses,
 )
 
@@ -28,13 +29,13 @@ LONGEST_FUNCTION = 60
 MEDIAN_FILE = 150
 MEDIAN_FUNCTION = 8
 P90_FUNCTION = 25
-LARGEST_PRODUCT = 16_000  # lines of code: a docstring that says more shall cost nothing
+LARGEST_PRODUCT = 22_000  # lines of code: a docstring that says more shall cost nothing
 
 # From the bottom to the top: a layer imports from itself and from those before it.
 # `testing` is a top beside `cli`: it is in nobody's use but the user's, and needs the engines only.
 LAYERS = ("core", "pipeline", "engines", "testing", "report", "experiments", "cli")
 CORE = {"scenario", "corpus", "records", "metrics", "attribution", "bottlenecks", "invariants"}
-CORE |= {"errors", "files", "client_findings"}
+CORE |= {"errors", "files", "client_findings", "workload"}
 LEAVES = ("mock_llm.rng", "mock_llm.distributions", "mock_llm.tokens", "mock_llm.errors")
 ENTRY_POINTS = {"harness.cli.main": "[project.scripts]", "mock_llm.__main__": "python -m mock_llm"}
 ENTRY_POINTS |= {"harness.testing.plugin": "[project.entry-points.pytest11]"}
@@ -50,6 +51,9 @@ BELONGS: dict[str, dict[str, str]] = {
     "rich.console": CLI,
     "aiohttp": {
         "harness.pipeline.client": "the one door to the network",
+        "harness.pipeline.service.web": "the service's edge",
+        "harness.pipeline.service.host": "the service's edge",
+        "harness.engines.visitors": "those who call the service",
         "mock_llm.server": "the edge",
         "mock_llm.asking": "the edge",
         "mock_llm.connection": "the edge",
@@ -65,7 +69,8 @@ BELONGS: dict[str, dict[str, str]] = {
     },
     "multidict": {"mock_llm.asking": "the type of aiohttp's headers"},
     "uvloop": {"mock_llm.settings": "the loop of a server on the wall clock"},
-    "numpy": {"harness.metrics": "percentiles"},
+    "numpy": {"harness.metrics": "percentiles", "harness.pipeline.cache.minhash": "signatures"},
+    "redis": {"harness.pipeline.shared.link": "the one door to Redis"},
     "scipy.special": {"mock_llm.distributions": "inverse of the incomplete gamma function"},
     "scipy.optimize": {"mock_llm.distributions": "root of a capped law's mean"},
     "pytest": {"harness.testing.plugin": "whose plugin it is"},
@@ -105,7 +110,7 @@ BELONGS: dict[str, dict[str, str]] = {
     "random": {"harness.engines.virtual_patches": "seeds it for the clients under test"},
     "random.Random": {"harness.corpus.synthetic": "each review's own, seeded by a keyed uniform"},
     "numpy.random": {},
-    "secrets": {"mock_llm.control.access": "a token must not be guessed"},
+    "secrets": {"mock_llm.control.access": "tokens", "harness.pipeline.shared.sessions": "names"},
     "uuid": {},
     "os.urandom": {},
     "importlib.import_module": {"harness.engines.target": "the client that the user names"},
@@ -135,12 +140,6 @@ def layer(name: str) -> str:
     found = "core" if part in CORE else part
     assert found in LAYERS, f"{name} is in no layer: name it in CORE or LAYERS of {__file__}"
     return found
-
-
-@cache
-def known() -> frozenset[str]:
-    """The names of the project's own modules."""
-    return frozenset(module.name for module in modules(*CODE))
 
 
 def upward(module: Module) -> Iterator[str]:
@@ -256,19 +255,6 @@ def _asserts(node: ast.AST) -> bool:
     return name in {"raises", "warns"} or name.startswith(("assert_", "check_"))
 
 
-def unreached(found: tuple[Module, ...], roots: set[str]) -> set[str]:
-    """The modules that nothing imports on any way from the roots."""
-    graph = {one.name: {name for _, name in own_imports(one, known())} for one in found}
-    reached: set[str] = set()
-    new = set(roots)
-    while new:
-        reached |= new
-        parents = {name.rpartition(".")[0] for name in new} - {""}
-        new = {name for one in new for name in graph.get(one, ())} | parents
-        new -= reached
-    return set(graph) - reached
-
-
 def check_all(rule: Callable[[Module], Iterator[str]], *folders: str) -> None:
     """Fail with every complaint, one a line."""
     found = [line for module in modules(*folders) for line in rule(module)]
@@ -376,11 +362,7 @@ def test_every_test_says_and_shows_something() -> None:
             "mock_llm/server.py",
             "from asyncio import CancelledError as C\ntry:\n    f()\nexcept (OSError, C):\n    g()",
         ),
-        (
-            swallowing,
-            "mock_llm/server.py",
-            "import asyncio, contextlib\ncontextlib.suppress(asyncio.CancelledError)",
-        ),
+        (swallowing, "a.py", "import asyncio as a, contextlib as c\nc.suppress(a.CancelledError)"),
         (gathering, "mock_llm/server.py", "gather(f(), return_exceptions=True)"),
         (unverified, "tests/test_x.py", "get(url, verify=False)"),
         (unverified, "tests/test_x.py", "context.check_hostname = False"),

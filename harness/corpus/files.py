@@ -39,13 +39,13 @@ def read_reviews(
     Raises:
         InputError: the file cannot be read as reviews; says the line and what to do.
     """
-    with _opened(path) as stream:
-        table = parser_of(str(path))(_decoded(stream, path), str(path))
+    with opened(path) as stream:
+        table = parser_of(str(path))(decoded(stream, path), str(path))
         return _collect(table, str(path), count, columns or {})
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[BufferedIOBase]:
+def opened(path: Path) -> Iterator[BufferedIOBase]:
     """The bytes of a file; whatever goes wrong while they are read becomes one line."""
     try:
         with _open(path) as stream:
@@ -62,11 +62,31 @@ def _opened(path: Path) -> Iterator[BufferedIOBase]:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
 
 
+def found_beside(what: str, name: str, base: Path | None, hint: str = "") -> Path:
+    """A file that is named from the working directory, or from `base`.
+
+    Raises:
+        InputError: it is in neither; begins with `what` it was to be, and ends with the hint.
+    """
+    path = Path(name).expanduser()
+    places = [path] if base is None or path.is_absolute() else [path, base / path]
+    for place in places:
+        if place.exists():
+            return place
+    looked = "" if len(set(places)) == 1 else f", nor is there {places[-1]}"
+    raise InputError(f"{what} {name}: no such file{looked}: correct the path{hint}")
+
+
 def _open(path: Path) -> BufferedIOBase:
     return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
 
 
-def _decoded(stream: BufferedIOBase, path: Path) -> Iterator[str]:
+def decoded(stream: BufferedIOBase, path: Path) -> Iterator[str]:
+    """The lines of a file as text.
+
+    Raises:
+        InputError: one is not UTF-8.
+    """
     for number, line in enumerate(stream, 1):
         try:
             # A spreadsheet's byte-order mark would become part of the first column's name.

@@ -56,7 +56,7 @@ def parse_csv(lines: Iterator[str], where: str) -> Table:
     if not reader.fieldnames:
         raise InputError(f"{where}: is empty: its first line must name the columns")
     if first is None:
-        raise InputError(f"{where}: has a header and no rows: add reviews below it")
+        raise InputError(f"{where}: has a header and no rows: add some below it")
     return Table(tuple(reader.fieldnames), chain([first], rows))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from harness.corpus.files import read_reviews
+from harness.corpus.files import found_beside, read_reviews
 from harness.corpus.guards import Guards, guards
 from harness.corpus.review import Review
 from harness.corpus.synthetic import CATEGORIES, synthetic
@@ -65,7 +65,8 @@ def load_corpus(
     if spec == "templates8":
         reviews = templates8(count or DEFAULT_COUNT)
         return Corpus(name=spec, reviews=reviews, guards=guards([one.text for one in reviews]))
-    return _file(_found(spec, base), count, columns)
+    hint = ", or name synthetic, synthetic:CATEGORY or templates8"
+    return _file(found_beside("corpus", spec, base, hint), count, columns)
 
 
 def _category(said: str) -> str:
@@ -93,16 +94,3 @@ def _file(path: Path, count: int | None, columns: Mapping[str, str]) -> Corpus:
     found = read_reviews(path, count=count, columns=columns)
     texts = [review.text for review in found.reviews]
     return Corpus(name=path.name, reviews=found.reviews, guards=guards(texts), notes=found.notes)
-
-
-def _found(spec: str, base: Path | None) -> Path:
-    path = Path(spec).expanduser()
-    places = [path] if base is None or path.is_absolute() else [path, base / path]
-    for place in places:
-        if place.exists():
-            return place
-    looked = "" if len(set(places)) == 1 else f", nor is there {places[-1]}"
-    raise InputError(
-        f"corpus {spec}: no such file{looked}: correct the path, or name synthetic, "
-        f"synthetic:CATEGORY or templates8"
-    )

@@ -7,10 +7,9 @@ from typing import Any, Protocol
 import msgspec
 
 from harness.client_findings import Finding
-from harness.corpus import Corpus, Review, load_corpus
+from harness.corpus import Corpus, Review, load_corpus, read_trace
 from harness.pipeline.costs import Price, Projection, project, tiers
 from harness.pipeline.dispatch import Stop
-from harness.pipeline.job import Toolkit
 from harness.pipeline.progress import Progress
 from harness.pipeline.projection import REPLY, prompt_tokens
 from harness.pipeline.request import Item, items_of
@@ -21,9 +20,12 @@ from harness.pipeline.routing import (
     SingleRouter,
     SmartRouter,
 )
+from harness.pipeline.toolkit import Toolkit
 from harness.records import Record
+from harness.scenario.arrivals import TraceArrivals
 from harness.scenario.model import Scenario
 from harness.scenario.pipeline import Legacy, Pipeline, Single
+from harness.scenario.workload import Workload
 from mock_llm.config import Upstream
 from mock_llm.distributions import mean
 from mock_llm.rng import Keyed, request_key
@@ -46,6 +48,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
         router: its version goes into cache keys.
         prices: by model id, as the provider lists them.
         projection: distribution and cost, from text alone.
+        trace: intended starts of arrivals that follow a trace.
     """
 
     scenario: Scenario
@@ -54,6 +57,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     router: Router
     prices: dict[str, Price]
     projection: Projection
+    trace: tuple[float, ...] = ()
 
     @property
     def truths(self) -> dict[str, str]:
@@ -86,6 +90,8 @@ class EngineResult(msgspec.Struct, frozen=True, kw_only=True):
         certificate: what a live run measured of itself.
         notes: for the reader.
         client_findings: what is wrong with a target, the gravest first; None of our own pipeline.
+        submitted: keys of the requests that were made, where they were not known before.
+        truths: request key -> true label, likewise.
     """
 
     records: list[Record]
@@ -97,6 +103,8 @@ class EngineResult(msgspec.Struct, frozen=True, kw_only=True):
     certificate: dict[str, Any] = {}
     notes: tuple[str, ...] = ()
     client_findings: tuple[Finding, ...] | None = None
+    submitted: tuple[str, ...] | None = None
+    truths: Mapping[str, str] | None = None
 
 
 class Engine(Protocol):
@@ -144,7 +152,15 @@ def prepare(scenario: Scenario, *, base: Path | None = None) -> Prepared:
         router=router,
         prices=prices,
         projection=_projection(scenario, corpus, router, prices),
+        trace=_trace(work, base),
     )
+
+
+def _trace(work: Workload, base: Path | None) -> tuple[float, ...]:
+    shape = work.arrivals
+    if not isinstance(shape, TraceArrivals):
+        return ()
+    return tuple(read_trace(shape.file, base))
 
 
 def prices_of(upstream: Upstream) -> dict[str, Price]:

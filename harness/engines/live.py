@@ -17,7 +17,8 @@ from harness.engines.base import EngineResult, OnProgress, Prepared, Target
 from harness.engines.certificate import Certificate, LagMeter, read_steal
 from harness.engines.runner import AnyJob, interruptible, job_of, result_of
 from harness.engines.target import Span, TargetJob
-from harness.records import TIMES, Record
+from harness.pipeline.service.host import Host
+from harness.records import moved
 from mock_llm.ledger import Row
 from mock_llm.network import absent
 
@@ -64,7 +65,7 @@ def _run(
     on_progress: OnProgress | None,
 ) -> tuple[AnyJob, float, Sequence[float]]:
     """Run the job; returns it, the loop's time at its start, and the loop's lags."""
-    job = job_of(prepared, seed, base_url, target, on_progress)
+    job = job_of(prepared, seed, base_url, target, on_progress, _open_door)
 
     async def main() -> tuple[float, Sequence[float]]:
         loop = asyncio.get_running_loop()
@@ -77,6 +78,11 @@ def _run(
     with asyncio.Runner() as runner:
         origin, lags = runner.run(main())
     return job, origin, lags
+
+
+async def _open_door(host: Host) -> str:
+    """Let callers reach the service over loopback."""
+    return f"http://127.0.0.1:{await host.listen('127.0.0.1', 0)}"
 
 
 @contextmanager
@@ -130,7 +136,7 @@ def _to_origin(job: AnyJob, origin: float) -> None:
     if isinstance(job, TargetJob):
         job.spans[:] = [_span_to_origin(span, origin) for span in job.spans]
     else:
-        job.records[:] = [_record_to_origin(row, origin) for row in job.records]
+        job.records[:] = [moved(row, -origin) for row in job.records]
 
 
 def _span_to_origin(span: Span, origin: float) -> Span:
@@ -139,15 +145,10 @@ def _span_to_origin(span: Span, origin: float) -> Span:
     )
 
 
-def _record_to_origin(row: Record, origin: float) -> Record:
-    moved = {n: t - origin for n in TIMES if (t := getattr(row, n)) is not None}
-    return msgspec.structs.replace(row, **moved)
-
-
 _ROW_TIMES = ("arrived_s", "admitted_s", "headers_s", "first_token_s", "last_token_s", "ended_s")
 
 
 def _row_to_origin(row: Row, origin: float) -> Row:
     """The mock's clock is the same monotonic one: it counts from the machine's start."""
-    moved = {n: t - origin for n in _ROW_TIMES if (t := getattr(row, n)) is not None}
-    return msgspec.structs.replace(row, **moved)
+    times = {n: t - origin for n in _ROW_TIMES if (t := getattr(row, n)) is not None}
+    return msgspec.structs.replace(row, **times)

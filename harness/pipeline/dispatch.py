@@ -18,11 +18,12 @@ from harness.pipeline.request import Item
 from harness.records import Outcome
 from harness.scenario.pipeline import Pipeline
 
-Stop = Literal["job_deadline", "interrupted", "never_answered"]
+Stop = Literal["job_deadline", "interrupted", "never_answered", "budget"]
 OUTCOME_OF_STOP: dict[Stop, Outcome] = {
     "job_deadline": "timed_out",
     "interrupted": "failed",
     "never_answered": "failed",
+    "budget": "rejected",
 }
 
 # What a worker does with an item: (item, number of the worker, when the item's wave was queued).

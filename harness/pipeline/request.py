@@ -10,6 +10,7 @@ from harness.pipeline.answer import Answer
 from harness.pipeline.client import Stamps
 from harness.pipeline.routing import Route
 from harness.records import Outcome, Record
+from harness.workload import batch_key, user_name
 
 
 class Item(NamedTuple):
@@ -35,21 +36,57 @@ def items_of(
     """Number the reviews, deal them to users in turn and cut them into batches."""
     size = batch_size or 10
     return [
-        Item(n, f"r{n:06d}", f"u{n % users}", n // size, review, route, tiers.get(route.model, 0))
+        Item(
+            n,
+            batch_key(n),
+            user_name(n % users),
+            n // size,
+            review,
+            route,
+            tiers.get(route.model, 0),
+        )
         for n, (review, route) in enumerate(zip(reviews, routes, strict=True))
     ]
 
 
 class Request:
-    """Times of a request on its way, and the rows made from them."""
+    """Times of a request on its way, and the rows made from them.
+
+    Attributes:
+        item: what is asked.
+        worker: who serves it.
+        deadline: loop time after which nobody waits for it; None: there is none.
+        session: it belongs to.
+        cache: what the cache had, as in the record.
+        made: attempts so far.
+        failures: of these, those before this process that count against its retries.
+        waited_s: its last backoff.
+        unpaid: it was given up for lack of money.
+        stop: why it is being cancelled, and its outcome, where that concerns it alone.
+        cut: the row of an attempt that was cut short by its being stopped.
+    """
 
     def __init__(
-        self, item: Item, worker: int, queued: float, now: float, cache: Literal["", "miss"]
+        self,
+        item: Item,
+        worker: int,
+        queued: float,
+        now: float,
+        *,
+        deadline: float | None = None,
+        session: str = "",
     ) -> None:
         self.item = item
         self.worker = worker
-        self.cache: Literal["", "miss"] = cache
-        self.closed = False
+        self.deadline = deadline
+        self.session = session
+        self.cache: Literal["", "miss"] = ""
+        self.made = 0
+        self.failures = 0
+        self.waited_s = 0.0
+        self.unpaid = False
+        self.stop: tuple[str, Outcome] | None = None
+        self.cut: Record | None = None
         self.t_intended = now
         self.t_queued = queued
         self.t_admitted: float | None = now
@@ -69,13 +106,13 @@ class Request:
         """One attempt as a record."""
         item = self.item
         more.setdefault("status", stamps.status)
+        more.setdefault("model", item.route.model)
         return Record(
             key=item.key,
             attempt=attempt,
             user=item.user,
             batch=item.batch,
             worker=self.worker,
-            model=item.route.model,
             tier=item.tier,
             new_connection=stamps.new_connection,
             t_intended=self.t_intended,
@@ -94,7 +131,12 @@ class Request:
             **more,  # type: ignore[arg-type]
         )
 
-    def hit(self, held: Answer, now: float) -> Record:
+    def unsent(self, now: float, outcome: Outcome, error: str) -> Record:
+        """Stopped while nothing of it was on the wire."""
+        number = self.made + 1 if self.made else 0
+        return self.row(number, Stamps(), now, outcome=outcome, error=error)
+
+    def hit(self, held: Answer, now: float, *, near: bool = False) -> Record:
         """Served from the cache: it waited for an answer, but for nothing else."""
         self.t_limited = self.t_slot = self.t_admitted
         stamps = Stamps()
@@ -108,4 +150,4 @@ class Request:
             prompt_tokens=held.prompt_tokens,
             completion_tokens=held.completion_tokens,
         )
-        return msgspec.structs.replace(row, cache="hit")
+        return msgspec.structs.replace(row, cache="near" if near else "hit")

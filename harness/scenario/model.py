@@ -3,25 +3,8 @@
 from typing import Any, Literal
 
 from harness.scenario.pipeline import Pipeline
-from mock_llm.config import Positive, Table, Upstream
-
-
-class Workload(Table, frozen=True, kw_only=True):
-    """The work.
-
-    Attributes:
-        kind: `batch` is a job of reviews handed over at once.
-        reviews: how many; a corpus file that has fewer gives what it has.
-        corpus: `synthetic`, `synthetic:CATEGORY`, `templates8`, or a CSV or JSONL path.
-        columns: our field -> the file's column.
-        users: reviews belong to so many users in turn.
-    """
-
-    kind: Literal["batch", "arrivals", "users"] = "batch"
-    reviews: Positive = 1000
-    corpus: str = "synthetic"
-    columns: dict[str, str] = {}
-    users: Positive = 1
+from harness.scenario.workload import Workload
+from mock_llm.config import Table, Upstream
 
 
 class Variant(Table, frozen=True, kw_only=True):

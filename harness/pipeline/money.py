@@ -1,0 +1,355 @@
+"""The purse: what a call can cost at worst is reserved before it is sent, and settled after it.
+
+Theory of operation. A cap is safe against every order of events if at any time what is booked,
+
+    spent + held + reserved  <=  cap,
+
+and if no call costs more than its reservation. `reserved` are the worst cases of calls under way.
+`spent` is what ended calls cost, or are estimated to have cost: the figure that reports show.
+`held` is what estimates may be short of: nobody told what a call cost that was abandoned, or whose
+answer came without usage, and the provider may bill all of it, so it stays booked at its worst
+case. A report of less than we count ourselves frees nothing below our own count either.
+
+Sums are whole numbers of 1e-12 dollars, rounded against us, so that what is given back is exactly
+what was taken. A purse has no clock; `now` never goes backwards.
+"""
+
+from collections import deque
+from heapq import nlargest
+from math import ceil, floor, isfinite
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from harness.pipeline.costs import Price, cost_usd
+from harness.scenario.resilience import Budget
+
+Cap = Literal["run_usd", "user_usd", "session_usd", "per_min_usd", "calls"]
+Kind = Literal["useful", "failed", "abandoned", "duplicate"]
+
+IN_FLIGHT_S = 1.0
+"""When to ask again if it depends on calls under way: nobody knows when they end."""
+
+_PER_USD = 10**12
+_MINUTE_S = 60.0
+_LEAST_S = 0.001  # a clock that is summed in floats may wake a caller a hair too early
+_MOST_ACCOUNTS = 100_000
+_SHOWN = 20
+
+
+class Ticket(msgspec.Struct, eq=False):
+    """A reservation; `open` until it is settled or released."""
+
+    user: str
+    session: str
+    worst_usd: float
+    amount: int
+    open: bool = True
+
+
+class Refused(NamedTuple):
+    """No money for a call.
+
+    Attributes:
+        cap: which setting of the budget says no.
+        retry_after_s: when it may fit, as far as can be known; None when never.
+        final: waiting cannot help. A run whose own cap is meant (`run_usd`, `calls`) ends.
+    """
+
+    cap: Cap
+    retry_after_s: float | None
+    final: bool
+
+
+class Statistics(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the money is.
+
+    Attributes:
+        spent_usd: by ended calls, the estimates included.
+        held_usd: booked beyond it, since it may have been billed; see the module.
+        reserved_usd: by calls under way.
+        estimated_usd: of what is spent, what nobody has told.
+        kind_usd: what is spent, by what it was good for.
+        calls: sent or about to be.
+        overruns: calls that cost more than they ever could.
+        overrun_usd: by so much.
+        users_usd: booked for the users that cost most.
+        sessions_usd: likewise.
+    """
+
+    spent_usd: float
+    held_usd: float
+    reserved_usd: float
+    estimated_usd: float
+    kind_usd: dict[Kind, float]
+    calls: int
+    overruns: int
+    overrun_usd: float
+    users_usd: dict[str, float]
+    sessions_usd: dict[str, float]
+
+
+def prompt_tokens_most(body: bytes) -> int:
+    """The most tokens that the prompt in a request's JSON body can have: one for each byte.
+
+    A token of a byte-level vocabulary stands for at least one byte of UTF-8, and text that comes
+    near the bound exists (rare scripts, noise), so nothing below it is sure. JSON only lengthens a
+    text. What a chat template adds (4 tokens a message and 3 for the reply at OpenAI, 5 and 1 for
+    Llama 3) has more than its match in what JSON has around a message, 28 bytes at least. English
+    prose has 4.5 bytes a token: this is so much too high, but only while a call is under way.
+    """
+    return len(body)
+
+
+def worst_case_usd(price: Price, prompt_tokens_upper: int, max_tokens: int) -> float:
+    """Dollars that one call can cost at most.
+
+    Args:
+        price: of the model.
+        prompt_tokens_upper: see `prompt_tokens_most`.
+        max_tokens: cap on the completion; where the request has none, the model's own.
+    """
+    return cost_usd(price, prompt_tokens_upper, max_tokens)
+
+
+class _Account:
+    """One cap and what is booked against it; None is no cap."""
+
+    __slots__ = ("booked", "cap", "reserved")
+
+    def __init__(self, cap: int | None, booked: int = 0) -> None:
+        self.cap = cap
+        self.booked = booked
+        self.reserved = 0
+
+    def refuses(self, amount: int) -> Literal["later", "never"] | None:
+        if self.cap is None or self.booked + self.reserved + amount <= self.cap:
+            return None
+        return "later" if self.booked + amount <= self.cap else "never"
+
+    def reserve(self, amount: int) -> None:
+        self.reserved += amount
+
+    def settle(self, amount: int, booked: int) -> None:
+        self.reserved -= amount
+        self.booked += booked
+
+
+class _Accounts:
+    """An account for each user or session, as many as there is room for.
+
+    When there are too many, the idle half that spent least is forgotten, and who is not known
+    begins with as much as any that was forgotten had spent: too strict, but never too lax.
+    """
+
+    def __init__(self, cap: int | None, most: int) -> None:
+        self._cap = cap
+        self._most = most
+        self._known: dict[str, _Account] = {}
+        self._opening = 0
+
+    def of(self, name: str) -> _Account:
+        """The account of that name, opened where there is none."""
+        found = self._known.get(name)
+        if found is None:
+            if len(self._known) >= self._most:
+                self._forget()
+            found = self._known[name] = _Account(self._cap, self._opening)
+        return found
+
+    def dearest(self, count: int) -> dict[str, float]:
+        """Those that have most booked, and how many dollars."""
+        most = nlargest(count, self._known.items(), key=lambda one: one[1].booked)
+        return {name: account.booked / _PER_USD for name, account in most}
+
+    def _forget(self) -> None:
+        idle = [(one.booked, name) for name, one in self._known.items() if not one.reserved]
+        for booked, name in sorted(idle)[: max(1, len(idle) // 2)]:
+            self._opening = max(self._opening, booked if self._cap is not None else 0)
+            del self._known[name]
+
+
+class _Minute(_Account):
+    """A cap on any minute: a call counts from its reservation until a minute after its end.
+
+    So whenever it is that the provider bills it, in between, it counts.
+    """
+
+    __slots__ = ("_ended",)
+
+    def __init__(self, cap: int | None) -> None:
+        super().__init__(cap)
+        self._ended: deque[tuple[float, int]] = deque()
+
+    def wait_s(self, now: float, amount: int) -> float | None:
+        """Seconds until the amount may fit; 0 when it does now, None when it never can."""
+        ended = self._ended
+        while ended and ended[0][0] + _MINUTE_S <= now:
+            self.booked -= ended.popleft()[1]
+        if self.cap is None or amount > self.cap:
+            return 0.0 if self.cap is None else None
+        missing = self.booked + self.reserved + amount - self.cap
+        if missing <= 0:
+            return 0.0
+        for ended_s, booked in ended:
+            missing -= booked
+            if missing <= 0:
+                return max(ended_s + _MINUTE_S - now, _LEAST_S)
+        return IN_FLIGHT_S
+
+    def end(self, now: float, amount: int, booked: int) -> None:
+        self.settle(amount, booked)
+        if booked and self.cap is not None:
+            self._ended.append((now, booked))
+
+
+class Purse:
+    """The money of a run or of a service, and its caps; without a budget it only counts."""
+
+    def __init__(self, budget: Budget | None, *, most_accounts: int = _MOST_ACCOUNTS) -> None:
+        budget = budget or Budget()
+        self._run = _Account(_down(budget.run_usd))
+        self._calls = _Account(budget.calls)
+        self._users = _Accounts(_down(budget.user_usd), most_accounts)
+        self._sessions = _Accounts(_down(budget.session_usd), most_accounts)
+        self._minute = _Minute(_down(budget.per_min_usd))
+        self._spent = self._estimated = self._overrun = self._overruns = 0
+        self._kinds: dict[Kind, int] = dict.fromkeys(
+            ("useful", "failed", "abandoned", "duplicate"), 0
+        )
+
+    def reserve(self, now: float, *, user: str, session: str, worst_usd: float) -> Ticket | Refused:
+        """Reserve the worst case of a call that is about to be sent, or say which cap forbids it.
+
+        Args:
+            now: seconds.
+            user: whose call it is.
+            session: of the user.
+            worst_usd: see `worst_case_usd`.
+        """
+        amount = _up(worst_usd)
+        ticket = Ticket(user, session, worst_usd, amount)
+        refused = self._refused(now, ticket)
+        if refused is not None:
+            return refused
+        self._calls.reserve(1)
+        for account in self._accounts(ticket):
+            account.reserve(amount)
+        self._minute.reserve(amount)
+        return ticket
+
+    def settle(
+        self,
+        ticket: Ticket,
+        now: float,
+        usd: float,
+        *,
+        kind: Kind,
+        estimated: bool,
+        floor_usd: float = 0.0,
+    ) -> float:
+        """A call has ended; returns what stays booked for it, dollars.
+
+        Args:
+            ticket: its reservation, now closed.
+            now: seconds.
+            usd: what it cost, counted in full even beyond the reservation; no figure (negative,
+                infinite, not a number) counts as an estimate.
+            kind: what it was good for.
+            estimated: nobody told what it cost: its worst case stays booked.
+            floor_usd: by our own count; a report of less frees nothing below it.
+        """
+        self._close(ticket)
+        if not (isfinite(usd) and usd >= 0):
+            usd, estimated = ticket.worst_usd, True
+        spent, amount = round(usd * _PER_USD), ticket.amount
+        booked = max(spent, amount if estimated else min(_up(floor_usd), amount))
+        self._count(spent, kind, estimated=estimated)
+        if spent > amount:
+            self._overruns += 1
+            self._overrun += spent - amount
+        self._calls.settle(1, 1)
+        for account in self._accounts(ticket):
+            account.settle(amount, booked)
+        self._minute.end(now, amount, booked)
+        return booked / _PER_USD
+
+    def release(self, ticket: Ticket) -> None:
+        """The call was never sent: it costs nothing, and is no call."""
+        self._close(ticket)
+        self._calls.settle(1, 0)
+        for account in (*self._accounts(ticket), self._minute):
+            account.settle(ticket.amount, 0)
+
+    def carry(
+        self, *, user: str, session: str, usd: float, booked_usd: float, kind: Kind, estimated: bool
+    ) -> None:
+        """Count a call of an earlier process; its minute is over.
+
+        Args:
+            user: whose call it was.
+            session: of the user.
+            usd: what it cost.
+            booked_usd: what `settle` returned; its worst case where it was never settled.
+            kind: what it was good for.
+            estimated: nobody told what it cost.
+        """
+        self._count(round(usd * _PER_USD), kind, estimated=estimated)
+        self._calls.settle(0, 1)
+        for account in (self._run, self._users.of(user), self._sessions.of(session)):
+            account.settle(0, round(booked_usd * _PER_USD))
+
+    def statistics(self) -> Statistics:
+        """Where the money is now."""
+        return Statistics(
+            spent_usd=self._spent / _PER_USD,
+            held_usd=(self._run.booked - self._spent) / _PER_USD,
+            reserved_usd=self._run.reserved / _PER_USD,
+            estimated_usd=self._estimated / _PER_USD,
+            kind_usd={kind: amount / _PER_USD for kind, amount in self._kinds.items()},
+            calls=self._calls.booked + self._calls.reserved,
+            overruns=self._overruns,
+            overrun_usd=self._overrun / _PER_USD,
+            users_usd=self._users.dearest(_SHOWN),
+            sessions_usd=self._sessions.dearest(_SHOWN),
+        )
+
+    def _accounts(self, ticket: Ticket) -> tuple[_Account, ...]:
+        return self._run, self._users.of(ticket.user), self._sessions.of(ticket.session)
+
+    def _refused(self, now: float, ticket: Ticket) -> Refused | None:
+        """The gravest reason why not."""
+        amount = ticket.amount
+        run, user, session = self._accounts(ticket)
+        answers: list[tuple[Cap, Literal["later", "never"] | None]] = [
+            ("calls", self._calls.refuses(1)),
+            ("run_usd", run.refuses(amount)),
+            ("user_usd", user.refuses(amount)),
+            ("session_usd", session.refuses(amount)),
+        ]
+        wait_s = self._minute.wait_s(now, amount)
+        answers.append(("per_min_usd", "never" if wait_s is None else "later" if wait_s else None))
+        for cap, answer in answers:
+            if answer == "never":
+                return Refused(cap, None, final=True)
+        waits = [(cap, wait_s if cap == "per_min_usd" else IN_FLIGHT_S) for cap, a in answers if a]
+        return Refused(*waits[-1], final=False) if waits else None
+
+    def _count(self, spent: int, kind: Kind, *, estimated: bool) -> None:
+        self._spent += spent
+        self._kinds[kind] += spent
+        self._estimated += spent if estimated else 0
+
+    @staticmethod
+    def _close(ticket: Ticket) -> None:
+        if not ticket.open:
+            raise ValueError("the ticket is closed: a call is settled or released once")
+        ticket.open = False
+
+
+def _up(usd: float) -> int:
+    return ceil(usd * _PER_USD)
+
+
+def _down(usd: float | None) -> int | None:
+    return None if usd is None else floor(usd * _PER_USD)

@@ -1,0 +1,85 @@
+"""The `[workload]` table: which work there is, and when it comes."""
+
+from typing import Literal
+
+from harness.scenario.arrivals import Arrivals, TraceArrivals
+from harness.scenario.resilience import PositiveSeconds
+from mock_llm.config import Positive, Seconds, Table
+from mock_llm.distributions import Distribution
+
+MOST_ARRIVALS = 5_000_000
+
+_ONLY_WITH = {
+    "think": ("users",),
+    "ramp_s": ("users",),
+    "requests_per_user": ("users",),
+    "arrivals": ("arrivals",),
+    "duration_s": ("users", "arrivals"),
+    "deadline_s": ("users", "arrivals"),
+}
+
+
+class Workload(Table, frozen=True, kw_only=True):
+    """The work.
+
+    Attributes:
+        kind: `batch` is a job of reviews handed over at once; `arrivals` come at times fixed before
+            the run, whatever becomes of those before; `users` think after an answer, then ask.
+        reviews: how many of a batch; else how many there are to ask about, in turn. A corpus file
+            that has fewer gives what it has.
+        corpus: `synthetic`, `synthetic:CATEGORY`, `templates8`, or a CSV or JSONL path.
+        columns: our field -> the file's column.
+        users: a batch's reviews, or arrivals, belong to so many users in turn; or so many users
+            ask, each for itself.
+        arrivals: a table with `kind`: when requests come.
+        duration_s: no request begins after it; None is the whole trace, or all that
+            `requests_per_user` allows.
+        deadline_s: how long a caller waits for its answer, sent along with its request; None waits.
+        think: from the end of a user's request to the intended start of its next, seconds.
+        ramp_s: users begin evenly over it.
+        requests_per_user: a user who has had so many leaves; None: none does.
+    """
+
+    kind: Literal["batch", "arrivals", "users"] = "batch"
+    reviews: Positive = 1000
+    corpus: str = "synthetic"
+    columns: dict[str, str] = {}
+    users: Positive = 1
+    arrivals: Arrivals | None = None
+    duration_s: PositiveSeconds | None = None
+    deadline_s: PositiveSeconds | None = None
+    think: Distribution = 0.0
+    ramp_s: Seconds = 0.0
+    requests_per_user: Positive | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse keys of another kind of work, and work without an end."""
+        for name, kinds in _ONLY_WITH.items():
+            if getattr(self, name) and self.kind not in kinds:
+                wanted = " or ".join(f'"{kind}"' for kind in kinds)
+                raise ValueError(f'{name} needs kind = {wanted}, not "{self.kind}"')
+        if self.kind == "users":
+            self._check_users()
+        if self.kind == "arrivals":
+            self._check_arrivals()
+
+    def _check_users(self) -> None:
+        if self.duration_s is None:
+            if self.requests_per_user is None:
+                raise ValueError("duration_s is missing: users go on for ever without it")
+        elif self.ramp_s > self.duration_s:
+            raise ValueError(f"ramp_s is longer than the duration_s of {self.duration_s:g}")
+
+    def _check_arrivals(self) -> None:
+        if self.arrivals is None:
+            raise ValueError("arrivals are missing: say how they come in [workload.arrivals]")
+        if isinstance(self.arrivals, TraceArrivals):
+            return
+        if self.duration_s is None:
+            raise ValueError("duration_s is missing: arrivals go on for ever without it")
+        expected = self.arrivals.expected(self.duration_s)
+        if expected > MOST_ARRIVALS:
+            most = f"{MOST_ARRIVALS:,} are the most"
+            raise ValueError(f"arrivals: about {expected:,.0f} of them; {most}")
+        if expected == 0:
+            raise ValueError("duration_s ends before anybody comes")
