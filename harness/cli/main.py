@@ -10,6 +10,7 @@ from harness.cli.gate import gate
 from harness.cli.mock import mock
 from harness.cli.run import run
 from harness.cli.schema import schema
+from harness.cli.serve import serve
 from harness.errors import InputError
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ app.command()(gate)
 app.command()(corpus)
 app.command()(mock)
 app.command()(schema)
+app.command()(serve)
 
 BAD_INPUT = 2
 INTERRUPTED = 130
