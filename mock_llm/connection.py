@@ -133,7 +133,8 @@ class Connection(Receiver):
         self.begun = begin(work)
         if self.begun is None:
             self._messages.popleft()
-            if self._parser is not None:
+            if self._manager is not None and self._parser is not None:  # as aiohttp's own loop does
+                self._manager.requests_count += 1
                 self._parser.message_consumed()
 
     def connection_lost(self, exc: BaseException | None) -> None:
