@@ -114,6 +114,7 @@ def test_records_are_saved_under_the_run_s_name(harness: Harness, tmp_path: Path
     report = told(harness(*ONE, "--seed", "7", "--json", "-"))["runs"][0]
     place = tmp_path / "results" / "runs" / "small" / "kept-virtual-7"
     assert {path.name for path in place.iterdir()} == {
+        "journal.jsonl",
         "records.jsonl",
         "requests.jsonl",
         "run.json",

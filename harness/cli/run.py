@@ -18,7 +18,8 @@ from harness.engines.base import Prepared, Target
 from harness.engines.target import load_target
 from harness.errors import InputError
 from harness.experiments.compare import explain_connections
-from harness.experiments.run import Run, engine_named, means, prepare_variant, run_one, save
+from harness.experiments.journalled import has_journal
+from harness.experiments.run import Run, engine_named, means, prepare_variant, run_and_save
 from harness.files import write_whole
 from harness.report.headline import best_of, headline, lessons
 from harness.report.table import run_table
@@ -27,6 +28,7 @@ from harness.scenario.load import ScenarioFile, load_file
 
 STDOUT = "-"
 INTERRUPTED = 130
+NO_MONEY = 4
 MOST_SEEDS = 10_000
 
 Scenario = Annotated[Path, typer.Argument(help="Scenario file (TOML).", metavar="SCENARIO")]
@@ -45,6 +47,9 @@ Out = Annotated[
     Path | None, typer.Option(help="Folder for records; default results/runs/<scenario>.")
 ]
 Json = Annotated[str | None, typer.Option("--json", help="Write JSON there; - is standard output.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with a run that was broken off or killed.")
+]
 TargetSpec = Annotated[
     str | None,
     typer.Option(
@@ -65,8 +70,11 @@ def run(
     out: Out = None,
     json_to: Json = None,
     target: TargetSpec = None,
+    resume: Resume = False,
 ) -> int:
     """Run a scenario and say what holds it back."""
+    if resume and target:
+        raise InputError("--resume: a target's run has no journal: run it without")
     overrides = [*_corpus_overrides(corpus), *(sets or [])]
     file = load_file(scenario, overrides, variant)
     engine_named(engine)
@@ -82,7 +90,7 @@ def run(
     with redirect_stdout(sys.stderr) if json_to == STDOUT else nullcontext():
         console = Console(highlight=False)
         _foretell(console, prepared, foreign=client is not None)
-        runs, broken_off = _run_all(file, prepared, engine, chosen, client, folder)
+        runs, broken_off = _run_all(file, prepared, engine, chosen, client, folder, resume=resume)
         explain_connections(runs)
         reports = [one.report for one in runs]
         if json_to is not None and json_to != STDOUT:
@@ -148,23 +156,28 @@ def _run_all(
     seeds: Sequence[int],
     target: Target | None,
     folder: Path,
+    *,
+    resume: bool,
 ) -> tuple[list[Run], bool]:
     """The runs, each saved as soon as it has ended, and whether Ctrl-C came before the last."""
     plan = [(name, seed) for name in prepared for seed in seeds]
+    if resume and not any(has_journal(folder, name, engine, seed) for name, seed in plan):
+        raise InputError(f"--resume: there is no journal in {folder}: run it without --resume")
     runs: list[Run] = []
     with Watcher(len(plan)) as watcher:
         for name, seed in plan:
             try:
-                one = run_one(
+                one = run_and_save(
                     prepared[name],
+                    folder,
                     variant=name,
                     expect=file.variant(name).expect,
                     engine=engine,
                     seed=seed,
                     target=target,
                     on_progress=watcher.begin(name, seed),
+                    resume=resume,
                 )
-                save(one, folder)
             except KeyboardInterrupt:  # between two runs; in one it stops the job instead
                 if not runs:
                     raise
@@ -223,4 +236,6 @@ def _write_json(where: str, reports: list[dict[str, Any]]) -> None:
 def _exit_code(runs: Sequence[Run]) -> int:
     if not all(one.report["valid"] for one in runs):
         return 3
+    if any(one.result.stopped == "budget" for one in runs):
+        return NO_MONEY
     return 0 if all(one.as_expected for one in runs) else 1

@@ -10,6 +10,8 @@ from harness.client_findings import Finding
 from harness.corpus import Corpus, Review, load_corpus
 from harness.pipeline.costs import Price, Projection, project, tiers
 from harness.pipeline.dispatch import Stop
+from harness.pipeline.journal import Replayed
+from harness.pipeline.money import Purse, Statistics
 from harness.pipeline.progress import Progress
 from harness.pipeline.projection import REPLY, prompt_tokens
 from harness.pipeline.request import Item, items_of
@@ -85,6 +87,8 @@ class EngineResult(msgspec.Struct, frozen=True, kw_only=True):
         wall_s: wall-clock seconds it took.
         certificate: what a live run measured of itself.
         notes: for the reader.
+        money: where it went; None of a target, of whose calls nobody kept books.
+        in_doubt: attempts of an earlier process that were sent again.
         client_findings: what is wrong with a target, the gravest first; None of our own pipeline.
     """
 
@@ -96,6 +100,8 @@ class EngineResult(msgspec.Struct, frozen=True, kw_only=True):
     wall_s: float
     certificate: dict[str, Any] = {}
     notes: tuple[str, ...] = ()
+    money: Statistics | None = None
+    in_doubt: tuple[Record, ...] = ()
     client_findings: tuple[Finding, ...] | None = None
 
 
@@ -109,6 +115,7 @@ class Engine(Protocol):
         seed: int,
         target: Target | None = None,
         on_progress: OnProgress | None = None,
+        replayed: Replayed | None = None,
     ) -> EngineResult:
         """Run it; never raises for what the provider or the client does."""
         ...
@@ -171,7 +178,11 @@ def router_of(settings: Pipeline, reviews: Sequence[Review]) -> Router:
 
 
 def toolkit(
-    prepared: Prepared, seed: int, base_url: str, on_progress: OnProgress | None
+    prepared: Prepared,
+    seed: int,
+    base_url: str,
+    on_progress: OnProgress | None,
+    replayed: Replayed | None = None,
 ) -> Toolkit:
     """What a job is handed by the engines that run against a mock."""
     return Toolkit(
@@ -182,6 +193,12 @@ def toolkit(
         count_tokens=counter(prepared.scenario.upstream.token_counts),
         router_version=prepared.router.version,
         on_progress=on_progress,
+        purse=Purse(prepared.scenario.pipeline.budget),
+        max_completions={
+            name: model.max_completion_tokens
+            for name, model in prepared.scenario.upstream.models.items()
+        },
+        replayed=replayed,
     )
 
 

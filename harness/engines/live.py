@@ -17,6 +17,7 @@ from harness.engines.base import EngineResult, OnProgress, Prepared, Target
 from harness.engines.certificate import Certificate, LagMeter, read_steal
 from harness.engines.runner import AnyJob, interruptible, job_of, result_of
 from harness.engines.target import Span, TargetJob
+from harness.pipeline.journal import Replayed
 from harness.records import moved
 from mock_llm.ledger import Row
 from mock_llm.network import absent
@@ -30,6 +31,7 @@ def run_live(
     seed: int,
     target: Target | None = None,
     on_progress: OnProgress | None = None,
+    replayed: Replayed | None = None,
 ) -> EngineResult:
     """Run a prepared scenario over loopback; see `engines.base.Engine`."""
     with TemporaryDirectory(prefix="harness-live-") as folder:
@@ -37,7 +39,8 @@ def run_live(
         with _mock(prepared, seed, Path(folder), ledger) as base_url:
             began = time.perf_counter()
             steal = read_steal()
-            job, origin, lag = _run(prepared, seed, base_url, target, on_progress)
+            job = job_of(prepared, seed, base_url, target, on_progress, replayed)
+            origin, lag = _run(job)
             wall_s = time.perf_counter() - began
             steal_share = read_steal().share_since(steal)
         rows = [msgspec.json.decode(line, type=Row) for line in ledger.read_bytes().splitlines()]
@@ -56,15 +59,8 @@ def run_live(
     return msgspec.structs.replace(result, notes=(*result.notes, *notes))
 
 
-def _run(
-    prepared: Prepared,
-    seed: int,
-    base_url: str,
-    target: Target | None,
-    on_progress: OnProgress | None,
-) -> tuple[AnyJob, float, Sequence[float]]:
-    """Run the job; returns it, the loop's time at its start, and the loop's lags."""
-    job = job_of(prepared, seed, base_url, target, on_progress)
+def _run(job: AnyJob) -> tuple[float, Sequence[float]]:
+    """Run the job; returns the loop's time at its start, and the loop's lags."""
 
     async def main() -> tuple[float, Sequence[float]]:
         loop = asyncio.get_running_loop()
@@ -75,8 +71,7 @@ def _run(
         return origin, meter.lags_s
 
     with asyncio.Runner() as runner:
-        origin, lags = runner.run(main())
-    return job, origin, lags
+        return runner.run(main())
 
 
 @contextmanager
@@ -130,7 +125,7 @@ def _to_origin(job: AnyJob, origin: float) -> None:
     if isinstance(job, TargetJob):
         job.spans[:] = [_span_to_origin(span, origin) for span in job.spans]
     else:
-        job.records[:] = [moved(row, -origin) for row in job.records]
+        job.records[:] = [moved(row, -job.origin) for row in job.records]
 
 
 def _span_to_origin(span: Span, origin: float) -> Span:

@@ -13,6 +13,9 @@ from harness.engines.base import EngineResult, OnProgress, Prepared, Target, too
 from harness.engines.target import TargetJob, records_of, traffic_of
 from harness.pipeline.costs import tiers
 from harness.pipeline.job import Job
+from harness.pipeline.journal import Replayed
+from harness.pipeline.money import Statistics
+from harness.records import Record
 from mock_llm.ledger import Row
 
 AnyJob = Job | TargetJob
@@ -24,11 +27,13 @@ def job_of(
     base_url: str,
     target: Target | None,
     on_progress: OnProgress | None,
+    replayed: Replayed | None = None,
 ) -> AnyJob:
     """Our pipeline over the prepared items, or the target in its place."""
     settings = prepared.scenario.pipeline
     if target is None:
-        return Job(prepared.items, settings, toolkit(prepared, seed, base_url, on_progress))
+        tools = toolkit(prepared, seed, base_url, on_progress, replayed)
+        return Job(prepared.items, settings, tools)
     return TargetJob(
         target, prepared.items, settings, base_url, on_progress, tiers=tiers(prepared.prices)
     )
@@ -44,6 +49,8 @@ def result_of(
     """What the job did, as every engine reports it; `rows` are asked for only by a target."""
     notes: tuple[str, ...] = ()
     judged = None
+    money: Statistics | None = None
+    in_doubt: tuple[Record, ...] = ()
     if isinstance(job, TargetJob):
         seen = list(rows())
         records, strays = records_of(job.spans, seen, job.tiers)
@@ -55,6 +62,7 @@ def result_of(
         records = job.records
         labels = {key: answer.label for key, answer in job.answers.items()}
         context = {"peak": job.context.peak_bytes, "last": job.context.size_bytes}
+        money, in_doubt = job.money, job.in_doubt
     return EngineResult(
         records=records,
         labels=labels,
@@ -64,6 +72,8 @@ def result_of(
         wall_s=wall_s,
         certificate=certificate or {},
         notes=notes,
+        money=money,
+        in_doubt=in_doubt,
         client_findings=judged,
     )
 

@@ -135,8 +135,9 @@ class Attempts:
         item = call.request.item
         self._context_of(call.request).add(item.number, item.review.text, found.text)
         tokens, usd = Tokens(found.prompt_tokens, found.completion_tokens), found.cost_usd
-        untold = usd is None and not any(tokens)
+        untold = not all(tokens) or min(*tokens, usd or 0.0) < 0
         if untold:
+            usd = None
             tokens = self._books.own_count(call.body, found.text)
         self._completion_tokens = tokens.completion
         if usd is None:

@@ -105,7 +105,7 @@ class Books:
         """Write down that an attempt is about to be sent; the guess is what it may cost.
 
         Raises:
-            OSError: it cannot be written down, so it must not be sent.
+            InputError: it cannot be written down, so it must not be sent.
         """
         if self._journal is None:
             return

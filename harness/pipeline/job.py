@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Sequence
 
+from harness.errors import InputError
 from harness.pipeline.answer import Answer
 from harness.pipeline.client import ChatClient
 from harness.pipeline.context import Context
 from harness.pipeline.dispatch import OUTCOME_OF_STOP, Dispatch, Stop
 from harness.pipeline.journal import Replayed
 from harness.pipeline.limits import UserLimits
+from harness.pipeline.money import Statistics
 from harness.pipeline.processor import Processor
 from harness.pipeline.progress import Meter
 from harness.pipeline.request import Item, Request
@@ -24,6 +26,7 @@ class Job:
         records: rows so far.
         answers: request key -> answer, of requests that succeeded.
         context: what the conversation holds.
+        origin: the loop's time at its start; see `Books`.
         processor: what serves the requests; None before the run.
     """
 
@@ -31,6 +34,7 @@ class Job:
         self.records: list[Record] = []
         self.answers: dict[str, Answer] = {}
         self.context = Context(settings.context, settings.context_exchanges)
+        self.origin = 0.0
         self.processor: Processor | None = None
         self._items = items
         self._set = settings
@@ -46,6 +50,16 @@ class Job:
         """Why the job was ended before its end, or None."""
         broke = self.processor is not None and self.processor.books.broke
         return self._dispatch.stopped or ("budget" if broke else None)
+
+    @property
+    def money(self) -> Statistics:
+        """Where the money of the run is."""
+        return self._tools.purse.statistics()
+
+    @property
+    def in_doubt(self) -> tuple[Record, ...]:
+        """Attempts of an earlier process that may have been paid, and are made again."""
+        return tuple(self._before.in_doubt)
 
     def stop(self, reason: Stop) -> None:
         """End the job now; to be called from the loop."""
@@ -66,15 +80,20 @@ class Job:
                 stopped=self._why_stopped,
                 limits=UserLimits(self._set.rate_limit) if self._set.rate_limit else None,
             )
-            self._go_on(self.processor.books.origin)
-            await self._dispatch.run()
+            self.origin = self.processor.books.origin
+            self._go_on()
+            try:
+                await self._dispatch.run()
+            except ExceptionGroup as group:
+                bad, _ = group.split(InputError)
+                raise bad.exceptions[0] if bad else group from None
         if self.stopped == "job_deadline":
             self._close_unstarted()
 
-    def _go_on(self, origin: float) -> None:
+    def _go_on(self) -> None:
         """Take over what an earlier process has done."""
         before = self._before
-        self.records += [moved(row, origin) for row in before.rows]
+        self.records += [moved(row, self.origin) for row in before.rows]
         self.answers.update(before.answers)
         for item in self._items:
             if (answer := before.answers.get(item.key)) is not None:

@@ -1,0 +1,66 @@
+"""Where a run keeps its journal, and which run it is of."""
+
+import hashlib
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import msgspec
+
+from harness.engines.base import Prepared
+from harness.pipeline.journal import Header, Journal, Replayed
+
+NAME = "journal.jsonl"
+
+
+def place_of(folder: Path, variant: str, engine: str, seed: int) -> Path:
+    """The folder of one run."""
+    return folder / f"{variant}-{engine}-{seed}"
+
+
+def has_journal(folder: Path, variant: str, engine: str, seed: int) -> bool:
+    """Whether there is something to be gone on with."""
+    return (place_of(folder, variant, engine, seed) / NAME).exists()
+
+
+def header_of(
+    prepared: Prepared, *, variant: str, engine: str, seed: int, endpoint: str = ""
+) -> Header:
+    """What a journal must be of to be gone on with.
+
+    A budget may be raised in between: going on when one has stopped a run is what it is for.
+    """
+    scenario = prepared.scenario
+    settings = msgspec.structs.replace(scenario.pipeline, budget=None)
+    return Header(
+        version=_version(),
+        engine=engine,
+        variant=variant,
+        seed=seed,
+        scenario=_digest([scenario.workload, scenario.upstream, settings]),
+        corpus=_digest(prepared.corpus.reviews),
+        endpoint=endpoint,
+    )
+
+
+def open_journal(place: Path, header: Header, *, resume: bool, fsync: bool = False) -> Replayed:
+    """The journal of a run in its folder: that of the run to be gone on with, or a new one.
+
+    Raises:
+        InputError: see `Journal.open` and `Journal.resume`.
+    """
+    path = place / NAME
+    if resume and path.exists():
+        return Journal.resume(path, header, fsync=fsync)
+    return Replayed(journal=Journal.open(path, header, fsync=fsync))
+
+
+def _digest(value: object) -> str:
+    data = msgspec.json.encode(value, order="deterministic")
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _version() -> str:
+    try:
+        return version("llm-flight-simulator")
+    except PackageNotFoundError:  # run from a folder, without being installed
+        return "unknown"
