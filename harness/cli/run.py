@@ -14,12 +14,25 @@ from rich.markup import escape
 
 from harness.cli.places import check_file, check_folder
 from harness.cli.progress import Watcher
+from harness.cli.real import (
+    BaseUrl,
+    CaFile,
+    KeyEnv,
+    MaxCalls,
+    MaxUsd,
+    Options,
+    Yes,
+    agreed,
+    check_plan,
+    endpoint_of,
+)
 from harness.engines.base import Prepared, Target
+from harness.engines.real import Endpoint
 from harness.engines.target import load_target
 from harness.errors import InputError
 from harness.experiments.compare import explain_connections
 from harness.experiments.journalled import has_journal
-from harness.experiments.run import Run, engine_named, means, prepare_variant, run_and_save
+from harness.experiments.run import REAL, Run, engine_named, means, prepare_variant, run_and_save
 from harness.files import write_whole
 from harness.report.headline import best_of, headline, lessons
 from harness.report.table import run_table
@@ -71,17 +84,37 @@ def run(
     json_to: Json = None,
     target: TargetSpec = None,
     resume: Resume = False,
+    base_url: BaseUrl = None,
+    key_env: KeyEnv = None,
+    ca_file: CaFile = None,
+    yes: Yes = False,
+    max_usd: MaxUsd = None,
+    max_calls: MaxCalls = None,
 ) -> int:
     """Run a scenario and say what holds it back."""
-    if resume and target:
-        raise InputError("--resume: a target's run has no journal: run it without")
-    overrides = [*_corpus_overrides(corpus), *(sets or [])]
+    if target and (resume or engine == REAL):
+        option = "--resume" if resume else "--engine real"
+        raise InputError(f"{option}: not with --target: of its calls nobody keeps books")
+    options = Options(
+        base_url=base_url,
+        key_env=key_env,
+        ca_file=ca_file,
+        yes=yes,
+        max_usd=max_usd,
+        max_calls=max_calls,
+    )
+    overrides = [*_corpus_overrides(corpus), *(sets or []), *options.overrides]
+    if engine != REAL:
+        engine_named(engine)
+        options.refuse()
+    endpoint = endpoint_of(options) if engine == REAL else None
     file = load_file(scenario, overrides, variant)
-    engine_named(engine)
     client = load_target(target) if target else None
     chosen = _seeds(seed, seeds, file)
     names = file.names(variant)
     prepared = {name: prepare_variant(file, name, scenario.parent) for name in names}
+    if endpoint:
+        check_plan(prepared, chosen)
     folder = out or Path("results/runs") / file.written.name
     check_folder("--out", folder)
     if json_to is not None and json_to != STDOUT:
@@ -90,7 +123,13 @@ def run(
     with redirect_stdout(sys.stderr) if json_to == STDOUT else nullcontext():
         console = Console(highlight=False)
         _foretell(console, prepared, foreign=client is not None)
-        runs, broken_off = _run_all(file, prepared, engine, chosen, client, folder, resume=resume)
+        if endpoint:
+            prepared = {
+                name: agreed(console, ready, endpoint, yes=yes) for name, ready in prepared.items()
+            }
+        runs, broken_off = _run_all(
+            file, prepared, engine, chosen, client, folder, resume=resume, endpoint=endpoint
+        )
         explain_connections(runs)
         reports = [one.report for one in runs]
         if json_to is not None and json_to != STDOUT:
@@ -158,6 +197,7 @@ def _run_all(
     folder: Path,
     *,
     resume: bool,
+    endpoint: Endpoint | None,
 ) -> tuple[list[Run], bool]:
     """The runs, each saved as soon as it has ended, and whether Ctrl-C came before the last."""
     plan = [(name, seed) for name in prepared for seed in seeds]
@@ -177,6 +217,7 @@ def _run_all(
                     target=target,
                     on_progress=watcher.begin(name, seed),
                     resume=resume,
+                    endpoint=endpoint,
                 )
             except KeyboardInterrupt:  # between two runs; in one it stops the job instead
                 if not runs:

@@ -22,6 +22,7 @@ from harness.pipeline.routing import (
     SingleRouter,
     SmartRouter,
 )
+from harness.pipeline.secret import Secret
 from harness.pipeline.toolkit import Toolkit
 from harness.records import Record
 from harness.scenario.model import Scenario
@@ -88,6 +89,7 @@ class EngineResult(msgspec.Struct, frozen=True, kw_only=True):
         certificate: what a live run measured of itself.
         notes: for the reader.
         money: where it went; None of a target, of whose calls nobody kept books.
+        reconciliation: our books against the account's; None where there is no account.
         in_doubt: attempts of an earlier process that were sent again.
         client_findings: what is wrong with a target, the gravest first; None of our own pipeline.
     """
@@ -101,6 +103,7 @@ class EngineResult(msgspec.Struct, frozen=True, kw_only=True):
     certificate: dict[str, Any] = {}
     notes: tuple[str, ...] = ()
     money: Statistics | None = None
+    reconciliation: dict[str, Any] | None = None
     in_doubt: tuple[Record, ...] = ()
     client_findings: tuple[Finding, ...] | None = None
 
@@ -187,7 +190,7 @@ def toolkit(
     """What a job is handed by the engines that run against a mock."""
     return Toolkit(
         base_url=base_url,
-        api_key="sk-or-v1-simulated",
+        api_key=Secret("sk-or-v1-simulated"),
         prices=prepared.prices,
         uniform=Keyed(seed).uniform,
         count_tokens=counter(prepared.scenario.upstream.token_counts),

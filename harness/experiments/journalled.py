@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from harness.engines.base import Prepared
+from harness.errors import InputError
 from harness.pipeline.journal import Header, Journal, Replayed
 
 NAME = "journal.jsonl"
@@ -42,16 +43,27 @@ def header_of(
     )
 
 
-def open_journal(place: Path, header: Header, *, resume: bool, fsync: bool = False) -> Replayed:
+def open_journal(place: Path, header: Header, *, resume: bool, real: bool = False) -> Replayed:
     """The journal of a run in its folder: that of the run to be gone on with, or a new one.
 
+    Args:
+        place: the folder.
+        header: of the run.
+        resume: go on with what is there.
+        real: calls are paid for: each line waits for the disk, and none is thrown away.
+
     Raises:
-        InputError: see `Journal.open` and `Journal.resume`.
+        InputError: see `Journal.open` and `Journal.resume`; or a journal of paid calls is there.
     """
     path = place / NAME
     if resume and path.exists():
-        return Journal.resume(path, header, fsync=fsync)
-    return Replayed(journal=Journal.open(path, header, fsync=fsync))
+        return Journal.resume(path, header, fsync=real)
+    if real and path.exists():
+        raise InputError(
+            f"{path}: calls of an earlier run that were paid for: go on with --resume, or begin "
+            "anew with another --out"
+        )
+    return Replayed(journal=Journal.open(path, header, fsync=real))
 
 
 def _digest(value: object) -> str:

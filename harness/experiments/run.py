@@ -3,6 +3,7 @@
 import json
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import msgspec
 from harness.bottlenecks import Bottleneck, bottlenecks
 from harness.engines.base import Engine, EngineResult, OnProgress, Prepared, Target, prepare
 from harness.engines.live import run_live
+from harness.engines.real import Endpoint, run_real
 from harness.engines.virtual import run_on_virtual_clock
 from harness.errors import InputError
 from harness.experiments.journalled import header_of, open_journal, place_of
@@ -26,6 +28,7 @@ from mock_llm.config import Upstream
 from mock_llm.network import aimless
 
 ENGINES: dict[str, Engine] = {"virtual": run_on_virtual_clock, "live": run_live}
+REAL = "real"
 PLANNED = ("theory", "sim", "virtual", "live", "real", "all")
 
 
@@ -66,7 +69,9 @@ def engine_named(name: str) -> Engine:
     """
     if name in ENGINES:
         return ENGINES[name]
-    built = " and ".join(ENGINES)
+    if name == REAL:
+        raise InputError("--engine real: needs an endpoint, which only harness run can name")
+    built = ", ".join([*ENGINES, REAL])
     if name in PLANNED:
         raise InputError(f"--engine {name}: not built yet; {built} are")
     raise InputError(f"--engine {name}: there is no such engine; {built} are built")
@@ -95,6 +100,7 @@ def run_one(
     target: Target | None = None,
     on_progress: OnProgress | None = None,
     replayed: Replayed | None = None,
+    endpoint: Endpoint | None = None,
 ) -> Run:
     """Run one variant once and derive everything that is told of it.
 
@@ -107,13 +113,13 @@ def run_one(
         target: a client in place of ours.
         on_progress: called at the end of each batch.
         replayed: an open journal and what it says; None: none is kept.
+        endpoint: of the `real` engine.
 
     Raises:
         InputError: the journal cannot be written on.
     """
-    result = engine_named(engine)(
-        prepared, seed=seed, target=target, on_progress=on_progress, replayed=replayed
-    )
+    fly = engine_named(engine) if endpoint is None else partial(run_real, endpoint=endpoint)
+    result = fly(prepared, seed=seed, target=target, on_progress=on_progress, replayed=replayed)
     failed = result.stopped == "job_deadline"
     settings = prepared.scenario.pipeline
     if target is not None:  # its time limits are its own
@@ -145,6 +151,7 @@ def run_and_save(
     target: Target | None = None,
     on_progress: OnProgress | None = None,
     resume: bool = False,
+    endpoint: Endpoint | None = None,
 ) -> Run:
     """Run one variant once, with a journal of it in its folder, and write down what came of it.
 
@@ -158,15 +165,18 @@ def run_and_save(
         target: likewise; it keeps no journal.
         on_progress: likewise.
         resume: go on with a run that has a journal there; else it begins anew.
+        endpoint: of the `real` engine, whose journal waits for the disk and is never begun anew
+            while there are calls in it that were paid for.
 
     Raises:
         InputError: the folder cannot be written, or the journal is of another run.
     """
     replayed = None
     if target is None:
-        header = header_of(prepared, variant=variant, engine=engine, seed=seed)
+        where = endpoint.base_url if endpoint else ""
+        header = header_of(prepared, variant=variant, engine=engine, seed=seed, endpoint=where)
         place = place_of(folder, variant, engine, seed)
-        replayed = open_journal(place, header, resume=resume)
+        replayed = open_journal(place, header, resume=resume, real=endpoint is not None)
     try:
         one = run_one(
             prepared,
@@ -177,6 +187,7 @@ def run_and_save(
             target=target,
             on_progress=on_progress,
             replayed=replayed,
+            endpoint=endpoint,
         )
         save(one, folder)
     finally:
@@ -264,6 +275,7 @@ def money_figures(result: EngineResult) -> dict[str, Any]:
         "estimated_usd": None if money is None else money.estimated_usd,
         "held_usd": None if money is None else money.held_usd,
         "overruns": None if money is None else money.overruns,
+        "reconciliation": result.reconciliation,
         "possibly_paid_twice_usd": sum(row.cost_usd for row in result.in_doubt),
         "in_doubt": [f"{row.key} attempt {row.attempt}" for row in result.in_doubt],
     }

@@ -1,7 +1,7 @@
 """What an endpoint tells of itself and of an account: models, credits, what one answer cost.
 
-These pages are asked before and after a run, never during it. None of them is needed for the run: an
-endpoint that does not have one is not asked again, and what it does not say is None.
+These pages are asked before and after a run, never during it. None of them is needed for the run:
+what an endpoint does not say is None.
 """
 
 from pathlib import Path
@@ -12,8 +12,10 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from harness.pipeline.answer import BadAnswerError
 from harness.pipeline.client import trust
 from harness.pipeline.costs import Price
+from harness.pipeline.reading import Body
 from harness.pipeline.secret import Secret
 
 _TIMEOUT = aiohttp.ClientTimeout(total=20)
@@ -102,11 +104,11 @@ class Account:
         url = URL(f"{self._base}/{path}")
         try:
             async with self._session.get(url, params=query, allow_redirects=False) as response:
-                body = await response.content.read(_MOST_BYTES)
-                return Page(response.status, "", body)
+                body = await Body(response.content, _MOST_BYTES).read()
+                return Page(response.status, "", bytes(body))
         except TimeoutError:
             return Page(None, "no answer")
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, BadAnswerError, OSError) as error:
             return Page(None, str(error) or type(error).__name__)
 
     async def prices(self) -> dict[str, Price] | None:

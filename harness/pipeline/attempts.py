@@ -135,9 +135,8 @@ class Attempts:
         item = call.request.item
         self._context_of(call.request).add(item.number, item.review.text, found.text)
         tokens, usd = Tokens(found.prompt_tokens, found.completion_tokens), found.cost_usd
-        untold = not all(tokens) or min(*tokens, usd or 0.0) < 0
+        untold = found.usage != "reported"
         if untold:
-            usd = None
             tokens = self._books.own_count(call.body, found.text)
         self._completion_tokens = tokens.completion
         if usd is None:
@@ -150,7 +149,15 @@ class Attempts:
             cost_usd=usd,
         )
         floor = 0.0 if untold else self._books.floor_usd(call.model, call.body, found.text)
-        self._books.end(call.ticket, row, "useful", estimated=untold, answer=found, floor_usd=floor)
+        self._books.end(
+            call.ticket,
+            row,
+            "useful",
+            estimated=untold,
+            generation=call.stamps.generation,
+            answer=found,
+            floor_usd=floor,
+        )
         return row
 
     def _guess(self, body: bytes) -> Tokens:
@@ -172,5 +179,5 @@ class Attempts:
             completion_tokens=tokens.completion,
             cost_usd=cost_usd(self._tools.prices[call.model], *tokens),
         )
-        self._books.end(call.ticket, row, kind, estimated=billed)
+        self._books.end(call.ticket, row, kind, estimated=billed, generation=call.stamps.generation)
         return row

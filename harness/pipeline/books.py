@@ -5,7 +5,7 @@ This is where the purse and the journal, which know nothing of each other, meet 
 
 import asyncio
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -59,13 +59,16 @@ class Books:
     """Keeps the books of everything that one processor sends.
 
     Attributes:
-        broke: the cap of the run that has been reached; None while there is money.
+        broke: the cap of the run that has been reached, or the account's `credits`; None while
+            there is money.
+        generations: the provider's id -> row, of an endpoint that is metered.
         origin: the loop's time at the start of the run; of one that was resumed, so much earlier
             as it had run before.
     """
 
     def __init__(self, settings: Pipeline, tools: Toolkit) -> None:
-        self.broke: Cap | None = None
+        self.broke: Cap | Literal["credits"] | None = None
+        self.generations: dict[str, Record] = {}
         self._set = settings
         self._tools = tools
         self._purse: Purse = tools.purse
@@ -130,10 +133,13 @@ class Books:
         kind: Kind,
         *,
         estimated: bool,
+        generation: str = "",
         answer: Answer | None = None,
         floor_usd: float = 0.0,
     ) -> None:
         """An attempt has ended."""
+        if generation and self._tools.metered:
+            self.generations[generation] = row
         if row.t_sent is None:
             self._purse.release(ticket)
             booked = 0.0
@@ -153,9 +159,15 @@ class Books:
                     booked_usd=booked,
                     kind=kind,
                     estimated=estimated,
+                    generation=generation,
                     answer=answer,
                 )
             )
+
+    def refused(self, *, passing: bool) -> None:
+        """A call met a 402; one that does not pass says that the account is empty."""
+        if self._tools.metered and not passing:
+            self.broke = "credits"
 
     def note(self, row: Record, answer: Answer | None = None) -> None:
         """A request has a row without an attempt."""

@@ -61,6 +61,11 @@ class Job:
         """Attempts of an earlier process that may have been paid, and are made again."""
         return tuple(self._before.in_doubt)
 
+    @property
+    def generations(self) -> dict[str, Record]:
+        """The provider's id -> row, of an endpoint that is metered."""
+        return {} if self.processor is None else self.processor.books.generations
+
     def stop(self, reason: Stop) -> None:
         """End the job now; to be called from the loop."""
         self._dispatch.stop(reason)
@@ -69,7 +74,8 @@ class Job:
         """Serve every item; after it each of them has a row, unless the job was interrupted."""
         self._now = asyncio.get_running_loop().time
         self._meter.start(self._now())
-        client = ChatClient(self._set, self._tools.base_url, self._tools.api_key)
+        tools = self._tools
+        client = ChatClient(self._set, tools.base_url, tools.api_key.reveal(), tools.ca_file)
         async with client:
             self.processor = Processor(
                 self._set,

@@ -74,6 +74,7 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True, tag="settled", tag_fiel
         booked_usd: see `money.Purse.settle`.
         kind: what it was good for.
         estimated: nobody told what it cost.
+        generation: the provider's id of it, "" where none came.
         answer: None if there was none.
     """
 
@@ -81,6 +82,7 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True, tag="settled", tag_fiel
     booked_usd: float = 0.0
     kind: Kind = "useful"
     estimated: bool = False
+    generation: str = ""
     answer: Answer | None = None
 
 

@@ -112,7 +112,7 @@ class Processor:
                 if tried is None:
                     self._give_up(request, NO_MONEY)
                     return None
-                if tried.answer is not None or not await self._again(request, tried.row, failures):
+                if tried.answer is not None or not await self._again(request, tried, failures):
                     return tried.answer
         except asyncio.CancelledError:
             self._close(request)
@@ -137,11 +137,14 @@ class Processor:
         tried = await self.attempts.make(request, request.made + 1, model, body, ticket)
         request.made += 1
         self._add(tried.row)
+        if tried.row.status == 402:
+            self.books.refused(passing=bool(tried.error and tried.error.passing))
         return tried
 
-    async def _again(self, request: Request, row: Record, failures: int) -> bool:
+    async def _again(self, request: Request, tried: Tried, failures: int) -> bool:
         """Back off; return whether there shall be another attempt."""
-        if failures > self._set.retries or not may_pass(row.status):
+        row, known = tried.row, tried.error.passing if tried.error else None
+        if failures > self._set.retries or not may_pass(row.status, passing=known):
             return False
         u = self._tools.uniform("client.backoff", request.item.key, request.made)
         wait = backoff_s(self._set.backoff, failures, row.retry_after_s, u)
