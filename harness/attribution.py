@@ -13,7 +13,7 @@ Only the client's own records are read; what a mock injected is for tests to com
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-from harness.records import Record
+from harness.records import HEDGE_LOST, Record
 
 Stage = Literal["queue", "limiter", "slot", "backoff", "connect", "first_token", "body"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -66,6 +66,7 @@ def stages(rows: Sequence[Record]) -> dict[Stage, float]:
         Every stage; they add up to last t_end - first t_queued.
     """
     spent: dict[Stage, float] = dict.fromkeys(STAGES, 0.0)
+    rows = [row for row in rows if row.error != HEDGE_LOST]  # it ran beside the one that counts
     for previous, row in zip((None, *rows), rows, strict=False):
         if previous is not None:
             # Never negative: a foreign client's calls for one review may overlap.

@@ -13,7 +13,7 @@ import msgspec
 
 from harness.attribution import STAGES, verdict
 from harness.metrics import Tally, duration_s, quantiles, time_s
-from harness.records import Record
+from harness.records import HITS, Record
 from harness.scenario.pipeline import Pipeline
 
 
@@ -117,7 +117,7 @@ def _structure(records: Sequence[Record], settings: Pipeline, tally: Tally) -> I
     busy = min(1.0, held_s(records) / (peak * length))
     # What another slot is worth can only be said where nothing else stands in its way.
     causes |= {str(row.error) for row in records if row.status == 429 or row.outcome == "timed_out"}
-    causes |= {"cache"} if any(row.cache == "hit" for row in records) else set()
+    causes |= {"cache"} if any(row.cache in HITS for row in records) else set()
     if peak == 1 and sent > 1 and not causes & {"barrier", "pool"}:
         yield Bottleneck(cause="serial", lost=0.5, text="one call at a time")
     elif sent > peak == settings.concurrency and busy > 0.5 and not causes and not late:

@@ -145,7 +145,8 @@ def batch_s(rows: Sequence[Rows], size: int) -> dict[str, float]:
 def cache_figures(tally: Tally, repeats_in_input: float) -> dict[str, Any]:
     """Lookups, hits and their share, beside the share of repeats in the input."""
     states = Counter(rows[-1].cache for rows in tally.requests)
-    hits, lookups = states["hit"], states["hit"] + states["miss"]
+    hits = states["hit"] + states["near"]
+    lookups = hits + states["miss"]
     return {
         "lookups": lookups,
         "hits": hits,

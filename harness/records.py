@@ -15,6 +15,8 @@ import msgspec
 
 from harness.files import write_whole
 
+Cache = Literal["", "hit", "near", "miss"]
+HITS: frozenset[Cache] = frozenset({"hit", "near"})
 Outcome = Literal["ok", "timed_out", "failed", "rejected"]
 
 
@@ -49,7 +51,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         cached_tokens: of these, served by the provider's prompt cache.
         completion_tokens: as billed; for a cache hit what it saved.
         cost_usd: dollars; for an attempt given up by us an estimate of what it will be billed.
-        cache: `hit`, `miss`, or "" when there is no cache.
+        cache: `hit`, `near` for nearly the same text, `miss`, or "" when there is no cache.
     """
 
     key: str
@@ -79,7 +81,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     cached_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float = 0.0
-    cache: Literal["", "hit", "miss"] = ""
+    cache: Cache = ""
 
 
 TIMES = tuple(name for name in Record.__struct_fields__ if name.startswith("t_"))
@@ -91,9 +93,13 @@ def moved(record: Record, by_s: float) -> Record:
     return msgspec.structs.replace(record, **times)
 
 
+HEDGE_LOST = "hedge_lost"
+"""The error word of a call whose twin answered first."""
+
+
 def in_order(records: Iterable[Record]) -> list[Record]:
-    """Rows sorted by request, then attempt."""
-    return sorted(records, key=lambda row: (row.key, row.attempt))
+    """Rows sorted by request, then attempt; a call that lost its race is never the last."""
+    return sorted(records, key=lambda row: (row.key, row.error != HEDGE_LOST, row.attempt))
 
 
 def requests(records: Iterable[Record]) -> Iterator[Sequence[Record]]:

@@ -23,7 +23,7 @@ from mock_llm.quota import quota_of
 from mock_llm.refusals import refusal
 from mock_llm.regimes import Regimes
 from mock_llm.replies import TEXT_TOKENS, limited, padded, reply, words
-from mock_llm.rng import Keyed
+from mock_llm.rng import Keyed, asked_key, request_key
 from mock_llm.shaped import Said, shaped
 from mock_llm.structured import Unsatisfiable
 from mock_llm.tokens import counter
@@ -38,7 +38,8 @@ class Provider:
     Attributes:
         upstream: what it imitates.
         seed: of its weather.
-        answers: true label by request key; for other requests the truth is guessed from the text.
+        answers: true label by request key, or by `request_key` of the text; for other requests the
+            truth is guessed.
         memory: what its weather needs of the past; its own, or shared with other processes.
         admission: throttle and credits.
         text_of: gives the text of an answer, or None to leave it to the upstream's `reply`.
@@ -244,16 +245,24 @@ class Provider:
             draw=draw,
         )
 
+    def _truth(self, call: Call) -> str | None:
+        """The right label, by the request's key or by its text alone."""
+        known = self.answers.get(asked_key(call.key))
+        if known is None and self.answers:
+            return self.answers.get(request_key(call.text))
+        return known
+
     def _said(self, call: Call, offer: Offer) -> Said:
         if self.text_of is not None and (given := self.text_of(call)) is not None:
             return Said(limited(given, call.max_tokens, self._count))
         # Keyed by the request alone: a retry says the same as the attempt that it repeats.
-        wanted = None if offer.output is None else max(1, round(offer.output(call.key, 0)))
+        key = asked_key(call.key)
+        wanted = None if offer.output is None else max(1, round(offer.output(key, 0)))
         if self.upstream.reply == "text":
             text = words(wanted or TEXT_TOKENS)
         else:
-            uniform = self._label(call.key, 0)
-            text = reply(call.text, self.answers.get(call.key), offer.model.skill, uniform)
+            uniform = self._label(key, 0)
+            text = reply(call.text, self._truth(call), offer.model.skill, uniform)
             text = padded(text, wanted) if wanted else text
         if call.wants is None:
             return Said(limited(text, offer.cap(call), self._count))
@@ -262,5 +271,5 @@ class Provider:
             text,
             offer.cap(call),
             self._count,
-            lambda path: self._shape(f"{call.key}\0{path}", 0),
+            lambda path: self._shape(f"{key}\0{path}", 0),
         )

@@ -56,3 +56,16 @@ def _uniform(prefix: Callable[[], _Hash], key: str, draw: int) -> float:
 def request_key(text: str) -> str:
     """Return a request's identity made of its text: 16 hex digits, equal for equal texts."""
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+HEDGE = "~hedge"
+
+
+def asked_key(key: str) -> str:
+    """Return the key of the request that an attempt serves.
+
+    A client that asks a second time while the first attempt is still under way adds `~hedge` to its
+    key: the second has weather of its own, so that it takes no draw of a retry's, and the same
+    answer.
+    """
+    return key.removesuffix(HEDGE)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from source_tree import (
-    AHEAD,
     CODE,
     Module,
     code_lines,
@@ -30,7 +29,7 @@ LONGEST_FUNCTION = 60
 MEDIAN_FILE = 150
 MEDIAN_FUNCTION = 8
 P90_FUNCTION = 25
-LARGEST_PRODUCT = 17_000  # lines of code: a docstring that says more shall cost nothing
+LARGEST_PRODUCT = 22_000  # lines of code: a docstring that says more shall cost nothing
 
 # From the bottom to the top: a layer imports from itself and from those before it.
 # `testing` is a top beside `cli`: it is in nobody's use but the user's, and needs the engines only.
@@ -52,6 +51,9 @@ BELONGS: dict[str, dict[str, str]] = {
     "rich.console": CLI,
     "aiohttp": {
         "harness.pipeline.client": "the one door to the network",
+        "harness.pipeline.service.web": "the service's edge",
+        "harness.pipeline.service.host": "the service's edge",
+        "harness.engines.visitors": "those who call the service",
         "mock_llm.server": "the edge",
         "mock_llm.asking": "the edge",
         "mock_llm.connection": "the edge",
@@ -310,8 +312,8 @@ def test_code_is_small() -> None:
 
 
 def test_no_module_is_dead() -> None:
-    """Every module is reached by imports from an entry point, or is known not to be yet."""
-    assert unreached(modules(*CODE), set(ENTRY_POINTS)) == AHEAD
+    """Every module is reached by imports from an entry point."""
+    assert unreached(modules(*CODE), set(ENTRY_POINTS)) == set()
 
 
 def test_no_test_helper_is_dead() -> None:

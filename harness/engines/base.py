@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import msgspec
 
 from harness.client_findings import Finding
-from harness.corpus import Corpus, Review, load_corpus
+from harness.corpus import Corpus, Review, load_corpus, read_trace
 from harness.pipeline.costs import Price, Projection, project, tiers
 from harness.pipeline.dispatch import Stop
 from harness.pipeline.journal import Replayed
@@ -25,8 +25,10 @@ from harness.pipeline.routing import (
 from harness.pipeline.secret import Secret
 from harness.pipeline.toolkit import Toolkit
 from harness.records import Record
+from harness.scenario.arrivals import TraceArrivals
 from harness.scenario.model import Scenario
 from harness.scenario.pipeline import Legacy, Pipeline, Single
+from harness.scenario.workload import Workload
 from mock_llm.config import Upstream
 from mock_llm.distributions import mean
 from mock_llm.rng import Keyed, request_key
@@ -49,6 +51,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
         router: its version goes into cache keys.
         prices: by model id, as the provider lists them.
         projection: distribution and cost, from text alone.
+        trace: intended starts of arrivals that follow a trace.
     """
 
     scenario: Scenario
@@ -57,6 +60,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     router: Router
     prices: dict[str, Price]
     projection: Projection
+    trace: tuple[float, ...] = ()
 
     @property
     def truths(self) -> dict[str, str]:
@@ -92,6 +96,8 @@ class EngineResult(msgspec.Struct, frozen=True, kw_only=True):
         reconciliation: our books against the account's; None where there is no account.
         in_doubt: attempts of an earlier process that were sent again.
         client_findings: what is wrong with a target, the gravest first; None of our own pipeline.
+        submitted: keys of the requests that were made, where they were not known before.
+        truths: request key -> true label, likewise.
     """
 
     records: list[Record]
@@ -106,6 +112,8 @@ class EngineResult(msgspec.Struct, frozen=True, kw_only=True):
     reconciliation: dict[str, Any] | None = None
     in_doubt: tuple[Record, ...] = ()
     client_findings: tuple[Finding, ...] | None = None
+    submitted: tuple[str, ...] | None = None
+    truths: Mapping[str, str] | None = None
 
 
 class Engine(Protocol):
@@ -154,7 +162,15 @@ def prepare(scenario: Scenario, *, base: Path | None = None) -> Prepared:
         router=router,
         prices=prices,
         projection=_projection(scenario, corpus, router, prices),
+        trace=_trace(work, base),
     )
+
+
+def _trace(work: Workload, base: Path | None) -> tuple[float, ...]:
+    shape = work.arrivals
+    if not isinstance(shape, TraceArrivals):
+        return ()
+    return tuple(read_trace(shape.file, base))
 
 
 def prices_of(upstream: Upstream) -> dict[str, Price]:

@@ -17,7 +17,9 @@ from harness.engines.base import EngineResult, OnProgress, Prepared, Target
 from harness.engines.certificate import Certificate, LagMeter, read_steal
 from harness.engines.runner import AnyJob, interruptible, job_of, result_of
 from harness.engines.target import Span, TargetJob
+from harness.pipeline.job import Job
 from harness.pipeline.journal import Replayed
+from harness.pipeline.service.host import Host
 from harness.records import moved
 from mock_llm.ledger import Row
 from mock_llm.network import absent
@@ -39,7 +41,7 @@ def run_live(
         with _mock(prepared, seed, Path(folder), ledger) as base_url:
             began = time.perf_counter()
             steal = read_steal()
-            job = job_of(prepared, seed, base_url, target, on_progress, replayed)
+            job = job_of(prepared, seed, base_url, target, on_progress, _open_door, replayed)
             origin, lag = _run(job)
             wall_s = time.perf_counter() - began
             steal_share = read_steal().share_since(steal)
@@ -72,6 +74,11 @@ def _run(job: AnyJob) -> tuple[float, Sequence[float]]:
 
     with asyncio.Runner() as runner:
         return runner.run(main())
+
+
+async def _open_door(host: Host) -> str:
+    """Let callers reach the service over loopback."""
+    return f"http://127.0.0.1:{await host.listen('127.0.0.1', 0)}"
 
 
 @contextmanager
@@ -125,7 +132,9 @@ def _to_origin(job: AnyJob, origin: float) -> None:
     if isinstance(job, TargetJob):
         job.spans[:] = [_span_to_origin(span, origin) for span in job.spans]
     else:
-        job.records[:] = [moved(row, -job.origin) for row in job.records]
+        # A run that was resumed began so much earlier as it had run before.
+        began = job.origin if isinstance(job, Job) else origin
+        job.records[:] = [moved(row, -began) for row in job.records]
 
 
 def _span_to_origin(span: Span, origin: float) -> Span:

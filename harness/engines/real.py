@@ -127,19 +127,16 @@ async def _ask(endpoint: Endpoint) -> tuple[str, dict[str, Price] | None]:
 def worst_of(prepared: Prepared) -> Worst:
     """The worst case of one call for every request, were they served in input order."""
     settings = prepared.scenario.pipeline
-    caps = {
-        name: one.max_completion_tokens for name, one in prepared.scenario.upstream.models.items()
-    }
+    models = prepared.scenario.upstream.models
     texts = [item.review.text for item in prepared.items]
     reply = max(len(REPLY), 4 * (settings.max_tokens or 0)) + _AROUND
     before = [0, *accumulate(len(msgspec.json.encode(text)) + reply for text in texts)]
     found = []
     for n, item in enumerate(prepared.items):
         model = item.route.model
-        size = (
-            len(encode(settings, model, [], texts[n])) + before[n] - before[first_sent(settings, n)]
-        )
-        most = settings.max_tokens or caps[model]
+        size = len(encode(settings, model, [], texts[n]))
+        size += before[n] - before[first_sent(settings, n)]
+        most = settings.max_tokens or models[model].max_completion_tokens
         found.append(worst_case_usd(prepared.prices[model], size, most))
     return Worst(max(found, default=0.0), sum(found))
 

@@ -11,6 +11,8 @@ from typing import Any
 from harness.client_findings import client_findings
 from harness.engines.base import EngineResult, OnProgress, Prepared, Target, toolkit
 from harness.engines.target import TargetJob, records_of, traffic_of
+from harness.engines.visitors import OpenDoor, Visits
+from harness.errors import InputError
 from harness.pipeline.costs import tiers
 from harness.pipeline.job import Job
 from harness.pipeline.journal import Replayed
@@ -18,7 +20,7 @@ from harness.pipeline.money import Statistics
 from harness.records import Record
 from mock_llm.ledger import Row
 
-AnyJob = Job | TargetJob
+AnyJob = Job | TargetJob | Visits
 
 
 def job_of(
@@ -27,10 +29,21 @@ def job_of(
     base_url: str,
     target: Target | None,
     on_progress: OnProgress | None,
+    open_door: OpenDoor | None = None,
     replayed: Replayed | None = None,
 ) -> AnyJob:
-    """Our pipeline over the prepared items, or the target in its place."""
+    """Our pipeline over the prepared items, or the target in its place; or users of the service.
+
+    Raises:
+        InputError: a target is asked to serve users.
+    """
     settings = prepared.scenario.pipeline
+    if (kind := prepared.scenario.workload.kind) != "batch":
+        if target is not None:
+            raise InputError(f'--target: takes a batch, and workload.kind is "{kind}"')
+        if open_door is None:
+            raise TypeError("users need a door to the service")
+        return Visits(prepared, seed, base_url, open_door, on_progress)
     if target is None:
         tools = toolkit(prepared, seed, base_url, on_progress, replayed)
         return Job(prepared.items, settings, tools)
@@ -62,7 +75,9 @@ def result_of(
         records = job.records
         labels = {key: answer.label for key, answer in job.answers.items()}
         context = {"peak": job.context.peak_bytes, "last": job.context.size_bytes}
-        money, in_doubt = job.money, job.in_doubt
+        if isinstance(job, Job):
+            money, in_doubt = job.money, job.in_doubt
+    visits = job if isinstance(job, Visits) else None
     return EngineResult(
         records=records,
         labels=labels,
@@ -75,6 +90,8 @@ def result_of(
         money=money,
         in_doubt=in_doubt,
         client_findings=judged,
+        submitted=None if visits is None else tuple(visits.intended),
+        truths=None if visits is None else visits.truths,
     )
 
 

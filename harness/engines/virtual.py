@@ -9,13 +9,14 @@ from typing import Any
 
 from harness.engines.base import EngineResult, OnProgress, Prepared, Target
 from harness.engines.runner import AnyJob, interruptible, job_of, result_of
-from harness.engines.target import TargetJob
 from harness.engines.virtual_loop import VirtualClockError, VirtualLoop, run_virtual
+from harness.pipeline.job import Job
 from harness.pipeline.journal import Replayed
+from harness.pipeline.service.host import Host
 from harness.records import Record, moved, requests
 from mock_llm.server import MockServer
 
-HOST, PORT = "127.0.0.1", 8000
+HOST, PORT, SERVICE_PORT = "127.0.0.1", 8000, 8080
 BASE_URL = f"http://{HOST}:{PORT}/api/v1"
 NAME = "openrouter.test"  # RFC 6761: a name that is nobody's
 
@@ -40,13 +41,13 @@ def run_on_virtual_clock(
         answers=prepared.answer_key,
         ledger_limit=10_000 if target is None else None,  # all: they are the target's records
     )
-    job = job_of(prepared, seed, _base_url(mock), target, on_progress, replayed)
+    job = job_of(prepared, seed, _base_url(mock), target, on_progress, _open_door, replayed)
     invalid: tuple[str, ...] = ()
     try:
         run_virtual(_main(mock, job), seed=seed, packages=_packages(target))
     except VirtualClockError as error:
         invalid = (str(error),)
-    if replayed is not None and not isinstance(job, TargetJob):
+    if replayed is not None and isinstance(job, Job):
         job.records[:] = [moved(row, -job.origin) for row in job.records]
     result = result_of(job, lambda: mock.ledger.rows, time.perf_counter() - began, invalid)
     if result.stopped != "never_answered":
@@ -67,6 +68,14 @@ async def _main(mock: MockServer, job: AnyJob) -> None:
             await job.run()
     finally:
         await mock.close()
+
+
+async def _open_door(host: Host) -> str:
+    """Let callers on this loop reach the service."""
+    loop = asyncio.get_running_loop()
+    if isinstance(loop, VirtualLoop):
+        loop.route(HOST, SERVICE_PORT, host.protocol_factory)
+    return f"http://{HOST}:{SERVICE_PORT}"
 
 
 def routed(mock: MockServer, loop: VirtualLoop) -> None:

@@ -19,8 +19,9 @@ from harness.experiments.journalled import header_of, open_journal, place_of
 from harness.files import write_whole
 from harness.invariants import violations
 from harness.metrics import Tally, accuracy, summary
+from harness.pipeline.cache import near_precision
 from harness.pipeline.journal import Replayed
-from harness.records import records_sha256, requests, write_jsonl
+from harness.records import HITS, records_sha256, requests, write_jsonl
 from harness.scenario.load import ScenarioFile
 from harness.scenario.slo import parse_slo
 from mock_llm.cassette import torn
@@ -81,13 +82,9 @@ def prepare_variant(file: ScenarioFile, variant: str, base: Path | None = None) 
     """Everything about a variant that precedes its first call.
 
     Raises:
-        InputError: a bad corpus, a model without a price, work of a kind that no engine does yet.
+        InputError: a bad corpus, a model without a price.
     """
-    scenario = file.resolve(variant)
-    kind = scenario.workload.kind
-    if kind != "batch":
-        raise InputError(f'{file.where}: workload.kind: "{kind}" is not built yet; "batch" is')
-    return prepare(scenario, base=base)
+    return prepare(file.resolve(variant), base=base)
 
 
 def run_one(
@@ -212,7 +209,7 @@ def _report(
     failed = result.stopped == "job_deadline"
     broken = violations(
         records,
-        [item.key for item in prepared.items],
+        result.submitted or [item.key for item in prepared.items],
         complete=result.stopped in {None, "job_deadline", "budget"} and not result.invalid,
         one_success=not foreign,
     )
@@ -236,7 +233,8 @@ def _report(
         **money_figures(result),
         "wall_s": result.wall_s,
         # A job past its deadline hands over no labels either.
-        "accuracy": accuracy({} if failed else _judged(result), prepared.truths),
+        "accuracy": accuracy({} if failed else _judged(result), result.truths or prepared.truths),
+        "near_hits": near_precision(_near(result), result.truths or prepared.truths),
         "context_bytes": result.context_bytes,
         "corpus": {
             "name": prepared.corpus.name,
@@ -287,8 +285,14 @@ def _doubts(upstream: Upstream) -> list[str]:
 
 def _judged(result: EngineResult) -> dict[str, str | None]:
     """Labels that the provider gave: one from the cache is the same judgement once more."""
-    hits = {row.key for row in result.records if row.cache == "hit"}
+    hits = {row.key for row in result.records if row.cache in HITS}
     return {key: label for key, label in result.labels.items() if key not in hits}
+
+
+def _near(result: EngineResult) -> dict[str, str | None]:
+    """Labels that were handed out for texts which are only nearly those that were answered."""
+    near = {row.key for row in result.records if row.cache == "near"}
+    return {key: label for key, label in result.labels.items() if key in near}
 
 
 def slo_of(bounds: Mapping[str, str], report: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,8 +13,11 @@ from harness.pipeline.money import Kind, Ticket
 from harness.pipeline.prompt import encode
 from harness.pipeline.request import Request
 from harness.pipeline.toolkit import Toolkit
-from harness.records import Outcome, Record
+from harness.records import HEDGE_LOST, Outcome, Record
 from harness.scenario.pipeline import Pipeline
+
+HEDGE = "~hedge"
+"""What the request key of a second call ends in; see `mock_llm.rng.asked_key`."""
 
 Stopped = tuple[str, Outcome]
 ContextOf = Callable[[Request], Context]
@@ -37,6 +40,12 @@ class Call(NamedTuple):
     body: bytes
     ticket: Ticket
     stamps: Stamps
+    hedge: bool = False
+
+    @property
+    def key(self) -> str:
+        """By which its provider knows it: a hedge must not take the weather of a retry."""
+        return f"{self.request.item.key}{HEDGE}" if self.hedge else self.request.item.key
 
     def row(self, *, outcome: Outcome, **more: object) -> Record:
         """The attempt as a record; it ends now."""
@@ -87,10 +96,17 @@ class Attempts:
         return encode(self._set, model, exchanges, request.item.review.text)
 
     async def make(
-        self, request: Request, attempt: int, model: str, body: bytes, ticket: Ticket
+        self,
+        request: Request,
+        attempt: int,
+        model: str,
+        body: bytes,
+        ticket: Ticket,
+        *,
+        hedge: bool = False,
     ) -> Tried:
         """Make one; a cancellation that is ours is written down in `request.cut`."""
-        call = Call(request, attempt, model, body, ticket, Stamps())
+        call = Call(request, attempt, model, body, ticket, Stamps(), hedge)
         stamps = call.stamps
         request.t_slot = None
         now = asyncio.get_running_loop().time
@@ -110,7 +126,8 @@ class Attempts:
         except asyncio.CancelledError:
             if (why := request.stop or self._stopped(request)) is not None:
                 error = CallError(why[0], stamps.status)
-                request.cut = self._failed(call, error, why[1], "abandoned")
+                kind: Kind = "duplicate" if why[0] == HEDGE_LOST else "abandoned"
+                request.cut = self._failed(call, error, why[1], kind)
             raise
         else:
             return Tried(self._ok(call, found), found)
@@ -129,7 +146,7 @@ class Attempts:
         self._books.begin(
             request, call.attempt, call.model, call.ticket, lambda: self._guess(call.body)
         )
-        return await self._client.call(call.body, request.item.key, call.attempt, call.stamps)
+        return await self._client.call(call.body, call.key, call.attempt, call.stamps)
 
     def _ok(self, call: Call, found: Answer) -> Record:
         item = call.request.item

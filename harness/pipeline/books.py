@@ -79,8 +79,13 @@ class Books:
             self.origin -= tools.replayed.end_s
             _carry(tools.replayed, self._purse)
 
-    async def reserve(self, request: Request, model: str, body: bytes) -> Ticket | Refused:
-        """Reserve the worst case of an attempt, and wait for it where waiting helps in time."""
+    async def reserve(
+        self, request: Request, model: str, body: bytes, *, patient: bool = True
+    ) -> Ticket | Refused:
+        """Reserve the worst case of an attempt, and wait for it where waiting helps in time.
+
+        Who is not patient does not wait, and takes nobody's last money as the end of the run.
+        """
         most = self._set.max_tokens or self._tools.max_completions.get(model, _LONGEST_COMPLETION)
         worst = worst_case_usd(self._tools.prices[model], prompt_tokens_most(body), most)
         while True:
@@ -88,7 +93,7 @@ class Books:
             answer = self._purse.reserve(
                 now, user=request.item.user, session=request.session, worst_usd=worst
             )
-            if isinstance(answer, Ticket):
+            if isinstance(answer, Ticket) or not patient:
                 return answer
             if answer.final and answer.cap in _OF_THE_RUN:
                 self.broke = answer.cap

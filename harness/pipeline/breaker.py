@@ -124,3 +124,7 @@ class Breakers:
         if model not in self._models:
             self._models[model] = BreakerState(self._set)
         return self._models[model]
+
+    def states(self) -> dict[str, State]:
+        """Model -> state of its breaker, of those that were asked for."""
+        return {model: breaker.state for model, breaker in self._models.items()}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from harness.errors import InputError
 from harness.pipeline.answer import Answer
 from harness.pipeline.client import ChatClient
+from harness.pipeline.common import Common
 from harness.pipeline.context import Context
 from harness.pipeline.dispatch import OUTCOME_OF_STOP, Dispatch, Stop
 from harness.pipeline.journal import Replayed
@@ -74,7 +75,7 @@ class Job:
         """Serve every item; after it each of them has a row, unless the job was interrupted."""
         self._now = asyncio.get_running_loop().time
         self._meter.start(self._now())
-        tools = self._tools
+        common, tools = Common(self._set), self._tools
         client = ChatClient(self._set, tools.base_url, tools.api_key.reveal(), tools.ca_file)
         async with client:
             self.processor = Processor(
@@ -84,7 +85,8 @@ class Job:
                 add=self._add,
                 context_of=lambda _: self.context,
                 stopped=self._why_stopped,
-                limits=UserLimits(self._set.rate_limit) if self._set.rate_limit else None,
+                limits=_limits(self._set),
+                cache=common.cache,
             )
             self.origin = self.processor.books.origin
             self._go_on()
@@ -93,6 +95,8 @@ class Job:
             except ExceptionGroup as group:
                 bad, _ = group.split(InputError)
                 raise bad.exceptions[0] if bad else group from None
+            finally:
+                await common.close()
         if self.stopped == "job_deadline":
             self._close_unstarted()
 
@@ -136,3 +140,10 @@ class Job:
     def _add(self, row: Record) -> None:
         self.records.append(row)
         self._meter.spent(row)
+
+
+def _limits(settings: Pipeline) -> UserLimits | None:
+    """A job waits for its users' turns, which it can book: it is alone with them."""
+    if settings.rate_limit is None:
+        return None
+    return UserLimits(settings.rate_limit, kind=settings.limiter)

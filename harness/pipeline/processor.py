@@ -15,10 +15,13 @@ from collections.abc import Callable
 from harness.pipeline.answer import Answer
 from harness.pipeline.attempts import Attempts, ContextOf, Stopped, Tried
 from harness.pipeline.books import NO_MONEY, Books
-from harness.pipeline.cache import ExactCache, cache_key
-from harness.pipeline.client import ChatClient
+from harness.pipeline.cache import AnswerCache, cache_key
+from harness.pipeline.client import ChatClient, Stamps
+from harness.pipeline.gate import Gate
+from harness.pipeline.guards import Guards, was_dropped
 from harness.pipeline.limits import UserLimits
 from harness.pipeline.money import Refused
+from harness.pipeline.race import Racer
 from harness.pipeline.request import Request
 from harness.pipeline.retry import backoff_s, may_pass
 from harness.pipeline.toolkit import Toolkit
@@ -37,6 +40,7 @@ class Processor:
         context_of: the conversation that a request belongs to.
         stopped: why a request is being cancelled, and its outcome; None when it is not by us.
         limits: of the users; None: whoever calls has seen to them.
+        cache: of answers; None: every request is sent.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class Processor:
         context_of: ContextOf,
         stopped: Callable[[Request], Stopped | None],
         limits: UserLimits | None = None,
+        cache: AnswerCache | None = None,
     ) -> None:
         self.books = Books(settings, tools)
         self.attempts = Attempts(settings, tools, client, self.books, context_of, stopped)
@@ -58,7 +63,10 @@ class Processor:
         self._add = add
         self._stopped = stopped
         self._limits = limits
-        self._cache = ExactCache() if settings.cache == "memory" else None
+        self._cache = cache
+        self.guards = Guards(settings)
+        hedger = self.guards.hedger
+        self._racer = Racer(self.attempts, self.books, hedger, add) if hedger else None
         self._now = asyncio.get_running_loop().time
 
     async def handle(self, request: Request) -> Answer | None:
@@ -75,31 +83,55 @@ class Processor:
             self.books.done(request.item.key)
         return answer
 
-    async def _send_once(self, cache: ExactCache, request: Request) -> Answer | None:
+    async def _send_once(self, cache: AnswerCache, request: Request) -> Answer | None:
         """Answer from the cache; of identical requests in flight only the first is sent."""
         request.cache = "miss"
         item = request.item
-        key = cache_key(item.review.text, self._tools.router_version, item.route.model)
+        text = item.review.text
+        key = cache_key(text, self._tools.router_version, item.route.model)
         while (flight := self.flights.get(key)) is not None:
-            try:
-                await flight.wait()
-            except asyncio.CancelledError:
-                self._close(request)
-                raise
-        if (held := cache.get(key, self._now())) is not None:
-            row = request.hit(held, self._now())
-            self.books.note(row, held)
-            self._add(row)
-            return held
+            if not await self._outlive(flight, request):
+                return None
         flight = self.flights[key] = asyncio.Event()
         try:
+            if (held := await self._held(cache, key, request)) is not None:
+                return held
             found = await self._send(request)
             if found is not None:
-                cache.put(key, found, self._now())
+                await cache.put(key, text, found, self._now())
         finally:
             del self.flights[key]
             flight.set()
         return found
+
+    async def _outlive(self, flight: asyncio.Event, request: Request) -> bool:
+        """Wait for somebody's identical request; return whether there was time for it."""
+        try:
+            async with asyncio.timeout_at(request.deadline):
+                await flight.wait()
+        except TimeoutError:
+            row = request.unsent(self._now(), "timed_out", "deadline")
+            self.books.note(row)
+            self._add(row)
+            return False
+        except asyncio.CancelledError:
+            self._close(request)
+            raise
+        return True
+
+    async def _held(self, cache: AnswerCache, key: bytes, request: Request) -> Answer | None:
+        """An answer out of the cache, written down as a hit."""
+        try:
+            held = await cache.get(key, request.item.review.text, self._now())
+        except asyncio.CancelledError:
+            self._close(request)
+            raise
+        if held is None:
+            return None
+        row = request.hit(held.answer, self._now(), near=held.how == "near")
+        self.books.note(row, held.answer)
+        self._add(row)
+        return held.answer
 
     async def _send(self, request: Request) -> Answer | None:
         """Attempt after attempt, until one is answered or it makes no sense to go on."""
@@ -108,7 +140,7 @@ class Processor:
                 self._give_up(request, NO_MONEY if self.books.broke else "rate_limit")
                 return None
             for failures in range(request.failures + 1, self._set.retries + 2):
-                tried = await self._try(request)
+                tried = await self._try(request, failures)
                 if tried is None:
                     self._give_up(request, NO_MONEY)
                     return None
@@ -127,28 +159,97 @@ class Processor:
             self.books.note(row)
         self._add(row)
 
-    async def _try(self, request: Request) -> Tried | None:
-        """One attempt; None when there is no money for it."""
-        model = request.item.route.model
+    async def _try(self, request: Request, tries: int) -> Tried | None:
+        """One attempt within the slots that there are; None when there is no money for it."""
+        model = self.guards.model(request, tries, self._now())
+        if model is None:
+            return self._broken(request)
+        gate = self.guards.gate
+        if gate is None:
+            tried = await self._paid(request, model, first=tries == 1)
+        else:
+            tried = await self._through(gate, request, model, first=tries == 1)
+        if tried is not None:
+            request.made += 1
+            self._add(tried.row)
+            if tried.row.status == 402:
+                self.books.refused(passing=bool(tried.error and tried.error.passing))
+        return tried
+
+    async def _through(
+        self, gate: Gate, request: Request, model: str, *, first: bool
+    ) -> Tried | None:
+        try:
+            async with asyncio.timeout_at(request.deadline):
+                await gate.enter()
+        except TimeoutError:
+            late = request.unsent(self._now(), "timed_out", "deadline")
+            self.books.note(late)
+            return Tried(late)
+        row = None
+        try:
+            tried = await self._paid(request, model, first=first)
+            row = tried and tried.row
+        finally:
+            if row is None or row.t_sent is None:
+                gate.leave()
+            else:
+                latency_s = row.t_end - row.t_sent
+                gate.ended(self._now(), latency_s, dropped=was_dropped(row))
+        return tried
+
+    async def _paid(self, request: Request, model: str, *, first: bool) -> Tried | None:
+        """An attempt, for which there has to be money, and of which the guards are told."""
         body = self.attempts.body(request, model)
         ticket = await self.books.reserve(request, model, body)
         if isinstance(ticket, Refused):
             return None
-        tried = await self.attempts.make(request, request.made + 1, model, body, ticket)
-        request.made += 1
-        self._add(tried.row)
-        if tried.row.status == 402:
-            self.books.refused(passing=bool(tried.error and tried.error.passing))
+        begun = self._now()
+        self.guards.begin(model, begun, first=first)
+        try:
+            if self._racer is None:
+                number = request.made + 1
+                tried = await self.attempts.make(request, number, model, body, ticket)
+            else:
+                tried = await self._racer.run(request, model, body, ticket)
+        except BaseException:
+            self.guards.given_up(model, begun, self._now())
+            raise
+        self.guards.end(tried.row, begun, self._now())
         return tried
 
-    async def _again(self, request: Request, tried: Tried, failures: int) -> bool:
+    def _broken(self, request: Request) -> Tried:
+        """An attempt that no breaker lets through: it fails at once, and may be tried later."""
+        now = self._now()
+        row = request.row(
+            request.made + 1,
+            Stamps(),
+            now,
+            outcome="failed",
+            error="circuit_open",
+            retry_after_s=self.guards.opens_again_s(request, now),
+        )
+        self.books.note(row)
+        request.made += 1
+        self._add(row)
+        return Tried(row)
+
+    async def _again(self, request: Request, tried: Tried, tries: int) -> bool:
         """Back off; return whether there shall be another attempt."""
-        row, known = tried.row, tried.error.passing if tried.error else None
-        if failures > self._set.retries or not may_pass(row.status, passing=known):
+        row, now = tried.row, self._now()
+        known = tried.error.passing if tried.error else None
+        passing = may_pass(row.status, passing=known) or self.guards.may_fall_back(
+            request, row, tries
+        )
+        if tries > self._set.retries or not passing or not self.guards.may_retry(now):
             return False
-        u = self._tools.uniform("client.backoff", request.item.key, request.made)
-        wait = backoff_s(self._set.backoff, failures, row.retry_after_s, u)
-        if request.deadline is not None and self._now() + wait >= request.deadline:
+        wait = 0.0
+        if not self.guards.has_other(request, tries):  # else that one has done us no harm
+            u = self._tools.uniform("client.backoff", request.item.key, request.made)
+            backoff = self._set.backoff
+            wait = backoff_s(backoff, tries, row.retry_after_s, u, request.waited_s)
+        request.waited_s = wait
+        if request.deadline is not None and now + wait >= request.deadline:
             return False  # it would only be late: the cause so far stands
         await asyncio.sleep(wait)
         request.back(self._now())
@@ -181,4 +282,5 @@ class Processor:
     @property
     def is_idle(self) -> bool:
         """Whether nothing of it is in use: no slot, no flight."""
-        return not self.flights and not self.attempts.in_use
+        gate = self.guards.gate
+        return not (self.flights or self.attempts.in_use or (gate and gate.in_flight))

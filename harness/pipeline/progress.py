@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from harness.records import Record
+from harness.records import HITS, Record
 
 
 class Progress(NamedTuple):
@@ -48,7 +48,7 @@ class Meter:
     def spent(self, row: Record) -> None:
         """An attempt has ended."""
         self._usd += row.cost_usd
-        self._hits += row.cache == "hit"
+        self._hits += row.cache in HITS
 
     def done(self, now: float) -> None:
         """A request has ended; reports when a batch is full."""

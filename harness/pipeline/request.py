@@ -60,6 +60,7 @@ class Request:
         cache: what the cache had, as in the record.
         made: attempts so far.
         failures: of these, those before this process that count against its retries.
+        waited_s: its last backoff.
         unpaid: it was given up for lack of money.
         stop: why it is being cancelled, and its outcome, where that concerns it alone.
         cut: the row of an attempt that was cut short by its being stopped.
@@ -82,6 +83,7 @@ class Request:
         self.cache: Literal["", "miss"] = ""
         self.made = 0
         self.failures = 0
+        self.waited_s = 0.0
         self.unpaid = False
         self.stop: tuple[str, Outcome] | None = None
         self.cut: Record | None = None
@@ -134,7 +136,7 @@ class Request:
         number = self.made + 1 if self.made else 0
         return self.row(number, Stamps(), now, outcome=outcome, error=error)
 
-    def hit(self, held: Answer, now: float) -> Record:
+    def hit(self, held: Answer, now: float, *, near: bool = False) -> Record:
         """Served from the cache: it waited for an answer, but for nothing else."""
         self.t_limited = self.t_slot = self.t_admitted
         stamps = Stamps()
@@ -148,4 +150,4 @@ class Request:
             prompt_tokens=held.prompt_tokens,
             completion_tokens=held.completion_tokens,
         )
-        return msgspec.structs.replace(row, cache="hit")
+        return msgspec.structs.replace(row, cache="near" if near else "hit")

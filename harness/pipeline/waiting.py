@@ -4,7 +4,10 @@ Theory of operation. A queue is worth its length only while those at its end can
 in time: 50 workers at 1.19 s serve 42 requests a second, so of 10,000 waiting the last waits 238 s,
 and with 30 s to live everything behind the first (30 - 1.19) * 42 = 1,210 is work for nobody. So a
 newcomer whose answer would come too late is refused at once, with the time after which it would
-not be. The estimate is plain: work ahead times its mean duration, over the workers.
+not be. The estimate is work ahead times its mean duration, over the workers; and because what is
+let in with no time to spare is called, paid for and late half of the time, there has to be room for
+bad luck too: two standard deviations of the wait, and of the service itself. Whoever has had worse
+luck, and is left with less time than the mean service takes, gives up its place unserved.
 
 Interactive requests go before batch items, which have nobody waiting in front of a screen. Among
 interactive ones there is no fairness between users: the limit per user, before this queue, bounds
@@ -17,12 +20,15 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from heapq import heapify, heappop, heappush
 from itertools import count
-from math import floor, inf
+from math import floor, inf, sqrt
 from typing import Generic, Literal, NamedTuple, TypeVar
 
 from harness.scenario.resilience import Queue
 
 T = TypeVar("T", bound=Hashable)
+
+LUCK = 2.0
+"""Standard deviations that a deadline must leave room for: about 19 of 20 are then in time."""
 
 NEWEST = 0.02
 """Share of the newest service time in the mean: it is that of the last 50 or so. With the crisis's
@@ -62,13 +68,15 @@ class WaitingRoom(Generic[T]):
     Attributes:
         workers: how many serve; may be set at any time.
         mean_s: present estimate of the mean service time, seconds; 0: nothing was served yet.
+        sd_s: of its standard deviation.
     """
 
     def __init__(self, settings: Queue, workers: int) -> None:
         self.workers = workers
-        self.mean_s = 0.0
+        self.mean_s = self.sd_s = 0.0
         self._set = settings
         self._served = 0
+        self._spent_s = self._answered = 0.0
         self._interactive: OrderedDict[T, _Waiting] = OrderedDict()
         self._batch: OrderedDict[T, _Waiting] = OrderedDict()
         self._late: OrderedDict[T, None] = OrderedDict()
@@ -92,8 +100,13 @@ class WaitingRoom(Generic[T]):
         """Return how many may be ahead of one who has so many seconds to live."""
         if self.mean_s <= 0:
             return self._set.size
-        places = (deadline_s - self.mean_s) * self.workers / self.mean_s
-        return max(0, min(self._set.size, floor(places + _ROUNDING)))
+        # n ahead take n m / c, give or take sd sqrt(n) / c: a quadratic in sqrt(n).
+        spare = (deadline_s - self.mean_s - LUCK * self.sd_s) * self.workers / self.mean_s
+        half = LUCK * self.sd_s / self.mean_s / 2
+        if spare < 0:
+            return 0
+        places = (sqrt(half * half + spare) - half) ** 2
+        return min(self._set.size, floor(places + _ROUNDING))
 
     def offer(
         self, ticket: T, now: float, *, deadline: float | None, interactive: bool
@@ -139,7 +152,7 @@ class WaitingRoom(Generic[T]):
         return None
 
     def expired(self, now: float) -> list[T]:
-        """Return those whose deadline has come while they waited, who wait no more."""
+        """Return those whose time has run out while they waited, who wait no more."""
         self._sort_out(now)
         late = list(self._late)
         self._late.clear()
@@ -153,11 +166,23 @@ class WaitingRoom(Generic[T]):
                 return True
         return False
 
-    def served(self, service_s: float) -> None:
-        """A worker has served a request in so many seconds, its waiting not included."""
+    def served(self, service_s: float, *, answered: bool = True) -> None:
+        """A worker has spent so many seconds on a request, its waiting not included.
+
+        What ended without an answer, at its deadline say, might have taken any time longer: its
+        seconds count and it does not, so that cutting requests short makes no service look quick
+        (for exponential times this is the maximum likelihood estimate under censoring).
+        """
         self._served += 1
         # At first a plain average, so that the first sample does not weigh for long.
-        self.mean_s += max(NEWEST, 1 / self._served) * (service_s - self.mean_s)
+        share = max(NEWEST, 1 / self._served)
+        self._spent_s += share * (service_s - self._spent_s)
+        self._answered += share * (answered - self._answered)
+        off = service_s - self.mean_s
+        self.mean_s = self._spent_s / max(self._answered, share)
+        if answered:
+            # West, "Updating mean and variance estimates", CACM 22(9), 1979, for falling weights.
+            self.sd_s = sqrt((1 - share) * (self.sd_s**2 + share * off * off))
 
     def _ahead(self, now: float, *, interactive: bool) -> int:
         own = self._interactive if interactive else self._batch
@@ -172,14 +197,22 @@ class WaitingRoom(Generic[T]):
         return now - next(iter(line.values())).since_s if line else 0.0
 
     def _sort_out(self, now: float) -> None:
-        """Put those aside whose deadline has come; forget the deadlines of those who have left."""
+        """Put those aside who come too late; forget the deadlines of those who have left."""
         heap = self._deadlines
-        while heap and heap[0][0] <= now:
-            _, number, ticket = heappop(heap)
+        just_come: list[tuple[float, int, T]] = []
+        spare_s = self.mean_s if self._set.useful_only else 0.0
+        while heap and heap[0][0] <= now + spare_s:
+            deadline, number, ticket = heappop(heap)
             line = self._line_of(ticket, number)
-            if line is not None:
-                del line[ticket]
-                self._late[ticket] = None
+            if line is None:
+                continue
+            if line[ticket].since_s == now < deadline:
+                just_come.append((deadline, number, ticket))  # and may still be served at once
+                continue
+            del line[ticket]
+            self._late[ticket] = None
+        for one in just_come:
+            heappush(heap, one)
         if len(heap) > 2 * self.depth + 64:
             heap[:] = [one for one in heap if self._line_of(one[2], one[1]) is not None]
             heapify(heap)

@@ -1,0 +1,232 @@
+"""Users and arrivals against the service's real HTTP: what a batch job is to the other work.
+
+Theory of operation. The pipeline runs as a service in this process; whoever asks is a task that
+sends one request after another over HTTP, each at its intended start. What is recorded is what the
+service records, with the intended starts put in: a request that was sent late is measured from when
+it should have been. Callers wait for a little longer than their deadline, so that no time limit of
+theirs poses as one of the service's.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from harness.corpus.review import Review
+from harness.engines.base import OnProgress, Prepared, toolkit
+from harness.pipeline.answer import Answer
+from harness.pipeline.context import Context
+from harness.pipeline.dispatch import OUTCOME_OF_STOP, Stop
+from harness.pipeline.progress import Progress
+from harness.pipeline.service.host import Host
+from harness.records import HITS, Record
+from harness.workload import (
+    arrival_key,
+    arrival_user,
+    first_start_s,
+    review_index,
+    schedule,
+    think_s,
+    user_key,
+    user_name,
+)
+
+GRACE_S = 5.0
+"""By which a caller is more patient than its deadline says."""
+
+KEEP_ALIVE_S = 60.0
+"""Less than the service's 75 s, so that no call meets a connection that is just being closed."""
+
+_SLICES = 10
+
+OpenDoor = Callable[[Host], Awaitable[str]]
+
+
+class Visits:
+    """One run of users or arrivals.
+
+    Args:
+        prepared: what is run.
+        seed: of the weather, the gaps and the thinking.
+        base_url: of the provider.
+        open_door: lets callers reach the service, and returns its base URL.
+        on_progress: called ten times in the run.
+
+    Attributes:
+        records: the service's rows so far.
+        answers: request key -> answer.
+        intended: request key -> intended start, loop time, of all that was asked.
+        truths: request key -> true label, where the corpus knows it.
+        statuses: HTTP status of each request that was answered, by key.
+        late_s: seconds by which requests were sent after their intended start.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        seed: int,
+        base_url: str,
+        open_door: OpenDoor,
+        on_progress: OnProgress | None,
+    ) -> None:
+        self.records: list[Record] = []
+        self.answers: dict[str, Answer] = {}
+        self.intended: dict[str, float] = {}
+        self.truths: dict[str, str] = {}
+        self.statuses: dict[str, int] = {}
+        self.late_s: list[float] = []
+        self.context = Context(None, 0)
+        self.stopped: Stop | None = None
+        self._prepared = prepared
+        self._work = prepared.scenario.workload
+        self._seed = seed
+        self._tools = toolkit(prepared, seed, base_url, None)
+        self._open_door = open_door
+        self._on_progress = on_progress
+        self._reviews = prepared.corpus.reviews
+        self._task: asyncio.Task[Any] | None = None
+
+    def stop(self, reason: Stop) -> None:
+        """End it now; to be called from the loop."""
+        if self._task is not None and self.stopped is None and not self._task.done():
+            self.stopped = reason
+            self._task.cancel()
+
+    async def run(self) -> None:
+        """Let all come and go; afterwards each request has its rows."""
+        self._began = asyncio.get_running_loop().time()
+        settings = self._prepared.scenario.pipeline
+        host = Host(settings, self._tools, self._prepared.router, record=self._record)
+        async with host:
+            self._url = f"{await self._open_door(host)}/v1/reviews"
+            async with self._callers() as self._session:
+                self._task = asyncio.create_task(self._all())
+                ticker = asyncio.create_task(self._tick())
+                await asyncio.wait([self._task])
+                ticker.cancel()
+                if self._task.exception() if not self._task.cancelled() else None:
+                    self._task.result()
+        self._close()
+        self.records[:] = [self._from_intended(row) for row in self.records]
+
+    @asynccontextmanager
+    async def _callers(self) -> AsyncIterator[aiohttp.ClientSession]:
+        """One pool of connections for all: users keep theirs alive."""
+        no_limits = aiohttp.ClientTimeout(total=None, sock_connect=None, sock_read=None)
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S)
+        async with aiohttp.ClientSession(connector=connector, timeout=no_limits) as session:
+            yield session
+
+    async def _all(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            if self._work.kind == "users":
+                for user in range(self._work.users):
+                    group.create_task(self._user(user))
+                return
+            starts = schedule(self._work, self._seed, self._prepared.trace)
+            for n, start in enumerate(starts):
+                await self._until(start)
+                name = user_name(arrival_user(self._work, n))
+                group.create_task(self._ask(arrival_key(n), name, self._review(n), start))
+
+    async def _user(self, user: int) -> None:
+        """Ask, wait for the answer, think, ask again."""
+        work, n = self._work, 0
+        start = first_start_s(work, self._seed, user)
+        while not self._is_over(n, start):
+            await self._until(start)
+            name, review = user_name(user), self._review(n, user)
+            await self._ask(user_key(user, n), name, review, start)
+            n += 1
+            now = asyncio.get_running_loop().time() - self._began
+            start = now + think_s(work, self._seed, user, n)
+
+    def _is_over(self, n: int, start: float) -> bool:
+        work = self._work
+        most, until = work.requests_per_user, work.duration_s
+        return (most is not None and n >= most) or (until is not None and start >= until)
+
+    async def _until(self, start: float) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._began + start > now:
+            await asyncio.sleep(self._began + start - now)
+
+    async def _ask(self, key: str, user: str, review: Review, start: float) -> None:
+        intended = self._began + start
+        self.intended[key] = intended
+        self.late_s.append(asyncio.get_running_loop().time() - intended)
+        if review.label is not None:
+            self.truths[key] = review.label
+        headers = {"X-Request-Key": key, "X-User": user}
+        limit = self._work.deadline_s
+        if limit is not None:
+            headers["X-Deadline"] = repr(limit)
+        body = {"text": review.content, "title": review.title, "category": review.category}
+        try:
+            async with (
+                asyncio.timeout(None if limit is None else limit + GRACE_S),
+                self._session.post(self._url, json=body, headers=headers) as response,
+            ):
+                data = await response.read()
+        except (TimeoutError, aiohttp.ClientError):
+            return  # the service's rows tell
+        self.statuses[key] = response.status
+        if response.status == 200:
+            found = msgspec.json.decode(data)
+            self.answers[key] = Answer(text=found["text"], label=found["label"])
+
+    def _review(self, n: int, user: int = 0) -> Review:
+        return self._reviews[review_index(self._work, len(self._reviews), n, user)]
+
+    def _record(self, row: Record) -> None:
+        if self.stopped is not None and row.error == "client_left":
+            # It is we who have left.
+            outcome = OUTCOME_OF_STOP[self.stopped]
+            row = msgspec.structs.replace(row, error=self.stopped, outcome=outcome)
+        self.records.append(row)
+
+    def _close(self) -> None:
+        """What was asked and never reached the service is a failure of ours, and shows as one."""
+        seen = {row.key for row in self.records}
+        for key, intended in self.intended.items():
+            if key not in seen and self.stopped is None:
+                self.records.append(_lost(key, intended, asyncio.get_running_loop().time()))
+
+    def _from_intended(self, row: Record) -> Record:
+        intended = self.intended.get(row.key, row.t_intended)
+        return msgspec.structs.replace(row, t_intended=intended)
+
+    async def _tick(self) -> None:
+        """Say ten times how far it is."""
+        duration = self._work.duration_s
+        if duration is None or self._on_progress is None:
+            return
+        seen = 0
+        for number in range(1, _SLICES + 1):
+            await asyncio.sleep(duration / _SLICES)
+            new, seen = self.records[seen:], len(self.records)
+            self._on_progress(
+                Progress(
+                    batch=number,
+                    batches=_SLICES,
+                    reviews=len(self.answers),
+                    batch_s=duration / _SLICES,
+                    batch_usd=sum(row.cost_usd for row in new),
+                    hits=sum(row.cache in HITS for row in new),
+                )
+            )
+
+
+def _lost(key: str, intended: float, now: float) -> Record:
+    return Record(
+        key=key,
+        attempt=0,
+        t_intended=intended,
+        t_queued=intended,
+        t_end=now,
+        outcome="failed",
+        error="lost",
+    )

@@ -1,0 +1,52 @@
+"""What requests have in common: cache, limits and accounts, of one process or of several."""
+
+from harness.pipeline.cache import AnswerCache, answer_cache
+from harness.pipeline.limits import UserLimits
+from harness.pipeline.shared import (
+    Limits,
+    MemoryLimits,
+    MemorySessions,
+    RedisLimits,
+    RedisLink,
+    RedisSessions,
+    Sessions,
+)
+from harness.scenario.pipeline import Pipeline
+
+
+class Common:
+    """Made from the settings, in the loop that uses it; `close` it.
+
+    Attributes:
+        link: to the Redis that other processes share; None: this process is alone.
+        cache: of answers; None: there is none.
+        limits: of the users; None: there are none.
+        sessions: what users and sessions have asked and spent.
+
+    Raises:
+        InputError: the Redis' address is none, or its library is missing.
+    """
+
+    def __init__(self, settings: Pipeline) -> None:
+        url = settings.redis_url
+        self.link = None if url is None else RedisLink(url)
+        self.cache: AnswerCache | None = answer_cache(settings, self.link)
+        self.limits: Limits | None = _limits(settings, self.link)
+        self.sessions: Sessions = (
+            MemorySessions() if self.link is None else RedisSessions(self.link)
+        )
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        if self.cache is not None:
+            await self.cache.close()
+        if self.link is not None:
+            await self.link.close()
+
+
+def _limits(settings: Pipeline, link: RedisLink | None) -> Limits | None:
+    limit = settings.rate_limit
+    if limit is None:
+        return None
+    own = UserLimits(limit, kind=settings.limiter)
+    return MemoryLimits(own) if link is None else RedisLimits(link, own, limit)

@@ -1,0 +1,60 @@
+"""Slots whose number adapts, first come, first served."""
+
+import asyncio
+from collections import deque
+
+from harness.pipeline.adaptive import AdaptiveLimit
+
+
+class Gate:
+    """Lets so many through at once as an adaptive limit allows at the moment.
+
+    Attributes:
+        in_flight: who is through.
+    """
+
+    def __init__(self, limit: AdaptiveLimit) -> None:
+        self.in_flight = 0
+        self._limit = limit
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def limit(self) -> int:
+        """How many may be through at once, for now."""
+        return self._limit.limit
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    async def enter(self) -> None:
+        """Wait for a slot."""
+        if self.in_flight < self.limit and not self._waiting:
+            self.in_flight += 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._free()  # it was given away at this very moment
+            else:
+                self._waiting.remove(turn)
+            raise
+
+    def leave(self) -> None:
+        """Give a slot back that has told nothing."""
+        self._free()
+
+    def ended(self, now: float, latency_s: float, *, dropped: bool) -> None:
+        """Give a slot back, and say how it went; see `AdaptiveLimit.sample`."""
+        self._limit.sample(now, latency_s, self.in_flight, dropped)
+        self._free()
+
+    def _free(self) -> None:
+        self.in_flight -= 1
+        while self._waiting and self.in_flight < self.limit:
+            self.in_flight += 1
+            self._waiting.popleft().set_result(None)

@@ -1,0 +1,110 @@
+"""A running service: its client, its batches, its HTTP side; opened and closed as one."""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+
+from harness.pipeline.client import ChatClient
+from harness.pipeline.common import Common
+from harness.pipeline.routing import Router
+from harness.pipeline.service.batches import Batches
+from harness.pipeline.service.core import Service
+from harness.pipeline.service.web import Front
+from harness.pipeline.toolkit import Toolkit
+from harness.records import Record
+from harness.scenario.pipeline import Pipeline
+
+BACKLOG = 4096  # a burst of a thousand users must not meet a full backlog
+
+
+def _no_metrics() -> tuple[bytes, str]:
+    return b"", "text/plain; version=0.0.4"
+
+
+class Host:
+    """A service that can be asked over HTTP.
+
+    Args:
+        settings: of the pipeline.
+        tools: see `Toolkit`.
+        router: decides about each review's model.
+        record: is handed every row.
+        drain_s: how long what is under way may go on at the end.
+
+    Attributes:
+        service: behind it; there while it is open.
+        batches: of the service.
+    """
+
+    service: Service
+    batches: Batches
+
+    def __init__(
+        self,
+        settings: Pipeline,
+        tools: Toolkit,
+        router: Router,
+        *,
+        record: Callable[[Record], object],
+        drain_s: float = 0.0,
+    ) -> None:
+        self._set = settings
+        self._tools = tools
+        self._router = router
+        self._record = record
+        self._drain_s = drain_s
+        self._client = ChatClient(settings, tools.base_url, tools.api_key.reveal())
+
+    async def __aenter__(self) -> Self:
+        await self._client.__aenter__()
+        self._common = common = Common(self._set)
+        self.service = Service(
+            self._set,
+            self._tools,
+            self._router,
+            self._client,
+            common=common,
+            record=self._record,
+        )
+        self.batches = Batches(self.service, common.limits)
+        app = Front(self.service, self.batches, _no_metrics).app()
+        self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
+        await self._runner.setup()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.drain(self._drain_s)
+        await self._runner.cleanup()
+        await self._client.__aexit__(kind, error, traceback)
+        await self._common.close()
+
+    def protocol_factory(self) -> asyncio.BaseProtocol:
+        """Return the protocol of a new connection."""
+        server = self._runner.server
+        assert server is not None  # noqa: S101 - set up on entering
+        return server()
+
+    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
+        """Take connections at an address, and return the port.
+
+        Raises:
+            OSError: the address cannot be had.
+        """
+        site = web.TCPSite(self._runner, host, port, backlog=BACKLOG, ssl_context=tls)
+        await site.start()
+        return int(self._runner.addresses[0][1])
+
+    async def drain(self, limit_s: float) -> None:
+        """Let nothing more in and finish what is here; batches that are not done are stopped."""
+        self.service.draining = True
+        await self.batches.close()
+        await self.service.drain(limit_s)

@@ -1,0 +1,87 @@
+"""What is asked of the service, what became of it, and the ways in which it says no."""
+
+import asyncio
+from collections.abc import Hashable
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from harness.corpus.review import Review
+from harness.pipeline.answer import Answer
+from harness.pipeline.request import Request
+from harness.records import Record
+
+Reason = Literal[
+    "rate_limit", "full", "too_late", "budget", "draining", "key_taken", "cancelled", "expired"
+]
+
+
+class Ask(NamedTuple):
+    """One review to be labelled.
+
+    Attributes:
+        review: the work.
+        user: who asks; limits and costs are theirs.
+        session: of that user, "" when it belongs to none.
+        key: identity of the request; asked again with the same key, it is not paid again.
+        deadline: loop time after which nobody waits for the answer; None: somebody always does.
+        interactive: goes before batch items.
+        batch: number of the batch it is part of; 0 for none.
+    """
+
+    review: Review
+    user: str
+    session: str
+    key: str
+    deadline: float | None = None
+    interactive: bool = True
+    batch: int = 0
+
+
+class Refused(Exception):  # noqa: N818 - a refusal is no error of ours
+    """A request that is not served; `retry_after_s` says when it might be."""
+
+    def __init__(self, reason: Reason, retry_after_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+
+
+class Served(msgspec.Struct, frozen=True, gc=False):
+    """What became of a request.
+
+    Attributes:
+        rows: its records, in order.
+        answer: None when it came to nothing; the last row says why.
+    """
+
+    rows: tuple[Record, ...]
+    answer: Answer | None
+
+
+class Ticket(Hashable):
+    """A request on its way through the service.
+
+    Attributes:
+        ask: what is asked.
+        request: its times.
+        ended: what became of it, once it is known.
+        rows: its records so far.
+        task: serves it; None while it waits.
+        waiting: how many wait for what becomes of it.
+    """
+
+    __slots__ = ("ask", "ended", "request", "rows", "task", "timer", "waiting")
+
+    def __init__(self, ask: Ask, request: Request, ended: "asyncio.Future[Served]") -> None:
+        self.ask = ask
+        self.request = request
+        self.ended = ended
+        self.rows: list[Record] = []
+        self.task: asyncio.Task[None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.waiting = 0
+
+    def __hash__(self) -> int:
+        """By number of the request, so that no address decides about an order."""
+        return self.request.item.number
