@@ -31,7 +31,7 @@ from harness.engines.real import Endpoint
 from harness.engines.target import load_target
 from harness.errors import InputError
 from harness.experiments.compare import explain_connections
-from harness.experiments.journalled import has_journal
+from harness.experiments.journalled import check_journals, place_of
 from harness.experiments.lint import lint, lint_lines
 from harness.experiments.run import REAL, Run, engine_named, means, prepare_variant, run_and_save
 from harness.files import write_whole
@@ -118,6 +118,11 @@ def run(
         check_plan(prepared, chosen)
     folder = out or Path("results/runs") / file.written.name
     check_folder("--out", folder)
+    check_journals(
+        [place_of(folder, name, engine, one) for name in names for one in chosen],
+        resume=resume,
+        real=endpoint is not None,
+    )
     if json_to is not None and json_to != STDOUT:
         check_file("--json", json_to)
     # A target's own prints must not get between the lines of the JSON either.
@@ -205,8 +210,6 @@ def _run_all(
 ) -> tuple[list[Run], bool]:
     """The runs, each saved as soon as it has ended, and whether Ctrl-C came before the last."""
     plan = [(name, seed) for name in prepared for seed in seeds]
-    if resume and not any(has_journal(folder, name, engine, seed) for name, seed in plan):
-        raise InputError(f"--resume: there is no journal in {folder}: run it without --resume")
     runs: list[Run] = []
     with Watcher(len(plan)) as watcher:
         for name, seed in plan:

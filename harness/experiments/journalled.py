@@ -1,6 +1,7 @@
 """Where a run keeps its journal, and which run it is of."""
 
 import hashlib
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -18,9 +19,26 @@ def place_of(folder: Path, variant: str, engine: str, seed: int) -> Path:
     return folder / f"{variant}-{engine}-{seed}"
 
 
-def has_journal(folder: Path, variant: str, engine: str, seed: int) -> bool:
-    """Whether there is something to be gone on with."""
-    return (place_of(folder, variant, engine, seed) / NAME).exists()
+def check_journals(places: Sequence[Path], *, resume: bool, real: bool) -> None:
+    """Whether there is something to be gone on with, or nothing that must be.
+
+    Args:
+        places: the folders of the runs.
+        resume: they are to be gone on with.
+        real: calls are paid for: what was is not thrown away.
+
+    Raises:
+        InputError: it is not so.
+    """
+    found = [place / NAME for place in places if (place / NAME).exists()]
+    if resume and not found:
+        where = places[0].parent if places else "."
+        raise InputError(f"--resume: there is no journal in {where}: run it without --resume")
+    if real and found and not resume:
+        raise InputError(
+            f"{found[0]}: calls of an earlier run that were paid for: go on with --resume, or "
+            "begin anew with another --out"
+        )
 
 
 def header_of(
@@ -50,19 +68,14 @@ def open_journal(place: Path, header: Header, *, resume: bool, real: bool = Fals
         place: the folder.
         header: of the run.
         resume: go on with what is there.
-        real: calls are paid for: each line waits for the disk, and none is thrown away.
+        real: calls are paid for: each line of a beginning waits for the disk.
 
     Raises:
-        InputError: see `Journal.open` and `Journal.resume`; or a journal of paid calls is there.
+        InputError: see `Journal.open` and `Journal.resume`.
     """
     path = place / NAME
     if resume and path.exists():
         return Journal.resume(path, header, fsync=real)
-    if real and path.exists():
-        raise InputError(
-            f"{path}: calls of an earlier run that were paid for: go on with --resume, or begin "
-            "anew with another --out"
-        )
     return Replayed(journal=Journal.open(path, header, fsync=real))
 
 

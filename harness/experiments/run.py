@@ -162,8 +162,7 @@ def run_and_save(
         target: likewise; it keeps no journal.
         on_progress: likewise.
         resume: go on with a run that has a journal there; else it begins anew.
-        endpoint: of the `real` engine, whose journal waits for the disk and is never begun anew
-            while there are calls in it that were paid for.
+        endpoint: of the `real` engine, whose journal waits for the disk.
 
     Raises:
         InputError: the folder cannot be written, or the journal is of another run.
