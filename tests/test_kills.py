@@ -60,7 +60,7 @@ def killed(folder: Path, command: tuple[str, ...], journal: Path, random: Random
 
 
 def test_twenty_kills_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:
-    """Killed at 20 random moments, every review is made up once, and all books agree to the cent."""
+    """Killed at 20 random moments, every review is there once and the books agree to the cent."""
     (tmp_path / "real.toml").write_text(SCENARIO)
     ledger, random = tmp_path / "ledger.jsonl", Random(1)
     journal = tmp_path / "runs" / "go-real-1" / "journal.jsonl"

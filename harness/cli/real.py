@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from rich.markup import escape
 from harness.engines.base import Prepared
 from harness.engines.real import Endpoint, checked_address, introduced, worst_of
 from harness.errors import InputError
+from harness.experiments.run import REAL
 from harness.pipeline.secret import Secret
 from harness.report.text import usd
 
@@ -36,7 +38,7 @@ MaxCalls = Annotated[
 ]
 
 
-class Options(msgspec.Struct, frozen=True, kw_only=True):
+class Options(msgspec.Struct, frozen=True):
     """What the command line says of a real endpoint."""
 
     base_url: str | None
@@ -56,16 +58,19 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             found.append(f"pipeline.budget.calls={self.max_calls}")
         return found
 
-    def refuse(self) -> None:
-        """Complain of options that mean nothing to any other engine.
+    def endpoint(self, engine: str) -> Endpoint | None:
+        """Where a real engine sends its calls; None of any other.
 
         Raises:
-            InputError: there is one.
+            InputError: see `endpoint_of`; or an option means nothing to that engine.
         """
+        if engine == REAL:
+            return endpoint_of(self)
         for name in self.__struct_fields__:
             if getattr(self, name) not in {None, False}:
                 option = "--" + name.replace("_", "-")
                 raise InputError(f"{option}: for --engine real only: the others cost nothing")
+        return None
 
 
 def endpoint_of(options: Options) -> Endpoint:
@@ -84,15 +89,17 @@ def endpoint_of(options: Options) -> Endpoint:
     return Endpoint(base_url=address, key=Secret(key), ca_file=options.ca_file)
 
 
-def check_plan(prepared: dict[str, Prepared], seeds: list[int]) -> None:
+def check_plan(prepared: Sequence[Prepared], runs: int) -> None:
     """One run at a time, and never without hard caps.
 
     Raises:
-        InputError: there are several, or a cap is missing.
+        InputError: there are several, or a cap is missing; or it is no batch.
     """
-    if len(prepared) * len(seeds) != 1:
+    if runs != 1:
         raise InputError("--engine real: one run at a time: name one with --variant, without seeds")
-    (ready,) = prepared.values()
+    (ready,) = prepared
+    if ready.scenario.workload.kind != "batch":
+        raise InputError(f'--engine real: takes a batch, not "{ready.scenario.workload.kind}"')
     budget = ready.scenario.pipeline.budget
     if budget is None or budget.run_usd is None:
         raise InputError("--engine real: needs a hard cap: --max-usd, or pipeline.budget.run_usd")

@@ -24,7 +24,6 @@ from harness.cli.real import (
     Yes,
     agreed,
     check_plan,
-    endpoint_of,
 )
 from harness.engines.base import Prepared, Target
 from harness.engines.real import Endpoint
@@ -96,33 +95,22 @@ def run(
     if target and (resume or engine == REAL):
         option = "--resume" if resume else "--engine real"
         raise InputError(f"{option}: not with --target: of its calls nobody keeps books")
-    options = Options(
-        base_url=base_url,
-        key_env=key_env,
-        ca_file=ca_file,
-        yes=yes,
-        max_usd=max_usd,
-        max_calls=max_calls,
-    )
+    options = Options(base_url, key_env, ca_file, yes, max_usd, max_calls)
+    endpoint = options.endpoint(engine)
     overrides = [*_corpus_overrides(corpus), *(sets or []), *options.overrides]
-    if engine != REAL:
-        engine_named(engine)
-        options.refuse()
-    endpoint = endpoint_of(options) if engine == REAL else None
     file = load_file(scenario, overrides, variant)
+    if endpoint is None:
+        engine_named(engine)
     client = load_target(target) if target else None
     chosen = _seeds(seed, seeds, file)
     names = file.names(variant)
     prepared = {name: prepare_variant(file, name, scenario.parent) for name in names}
-    if endpoint:
-        check_plan(prepared, chosen)
     folder = out or Path("results/runs") / file.written.name
     check_folder("--out", folder)
-    check_journals(
-        [place_of(folder, name, engine, one) for name in names for one in chosen],
-        resume=resume,
-        real=endpoint is not None,
-    )
+    places = [place_of(folder, name, engine, one) for name in names for one in chosen]
+    if endpoint:
+        check_plan(list(prepared.values()), len(places))
+    check_journals(places, list(prepared.values()), resume=resume, real=endpoint is not None)
     if json_to is not None and json_to != STDOUT:
         check_file("--json", json_to)
     # A target's own prints must not get between the lines of the JSON either.
@@ -130,9 +118,7 @@ def run(
         console = Console(highlight=False)
         _foretell(console, prepared, foreign=client is not None)
         if endpoint:
-            prepared = {
-                name: agreed(console, ready, endpoint, yes=yes) for name, ready in prepared.items()
-            }
+            prepared = {n: agreed(console, it, endpoint, yes=yes) for n, it in prepared.items()}
         runs, broken_off = _run_all(
             file, prepared, engine, chosen, client, folder, resume=resume, endpoint=endpoint
         )

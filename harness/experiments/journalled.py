@@ -19,17 +19,23 @@ def place_of(folder: Path, variant: str, engine: str, seed: int) -> Path:
     return folder / f"{variant}-{engine}-{seed}"
 
 
-def check_journals(places: Sequence[Path], *, resume: bool, real: bool) -> None:
+def check_journals(
+    places: Sequence[Path], prepared: Sequence[Prepared], *, resume: bool, real: bool
+) -> None:
     """Whether there is something to be gone on with, or nothing that must be.
 
     Args:
         places: the folders of the runs.
+        prepared: what is run: only a batch has a journal.
         resume: they are to be gone on with.
         real: calls are paid for: what was is not thrown away.
 
     Raises:
         InputError: it is not so.
     """
+    kinds = {ready.scenario.workload.kind for ready in prepared} - {"batch"}
+    if resume and kinds:
+        raise InputError(f'--resume: only a batch is gone on with, not "{min(kinds)}"')
     found = [place / NAME for place in places if (place / NAME).exists()]
     if resume and not found:
         where = places[0].parent if places else "."

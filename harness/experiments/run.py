@@ -168,7 +168,7 @@ def run_and_save(
         InputError: the folder cannot be written, or the journal is of another run.
     """
     replayed = None
-    if target is None:
+    if target is None and prepared.scenario.workload.kind == "batch":
         where = endpoint.base_url if endpoint else ""
         header = header_of(prepared, variant=variant, engine=engine, seed=seed, endpoint=where)
         place = place_of(folder, variant, engine, seed)
@@ -248,17 +248,22 @@ def _report(
         "expect": expect,
         "records_sha256": records_sha256(records),
     }
-    if result.stopped in {"interrupted", "never_answered"}:
-        begun, wanted = figures["requests"], len(prepared.items)
-        report["notes"].append(f"broken off: {begun:,} of {wanted:,} requests had begun")
-    if result.stopped == "budget":
-        report["notes"].append(
-            f"the budget stopped it: {figures['verdicts'].get('budget', 0):,} requests were not "
-            "sent; with more money --resume goes on with them"
-        )
+    report["notes"] += _endings(result, figures, len(prepared.items))
     if engine == "virtual":
         report["notes"].append("no CPU cost is modelled: the virtual clock counts waiting only")
     return {**report, "slo": slo_of(scenario.slo, report)}
+
+
+def _endings(result: EngineResult, figures: Mapping[str, Any], wanted: int) -> Iterator[str]:
+    """How a run ended before its work did."""
+    if result.stopped in {"interrupted", "never_answered"}:
+        yield f"broken off: {figures['requests']:,} of {wanted:,} requests had begun"
+    if result.stopped == "budget":
+        unsent = figures["verdicts"].get("budget", 0)
+        yield (
+            f"the budget stopped it: {unsent:,} requests were not sent; with more money --resume "
+            "goes on with them"
+        )
 
 
 def money_figures(result: EngineResult) -> dict[str, Any]:
