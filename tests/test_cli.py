@@ -12,7 +12,6 @@ import pytest
 from commands import Done, Harness, files, in_folder, mentioning, process
 from runs import CRISIS
 
-import harness.cli.run as command
 import harness.experiments.run as experiment
 from harness.records import read_jsonl, records_sha256
 
@@ -320,7 +319,7 @@ def test_interrupt_between_runs_keeps_the_runs_before(
             raise KeyboardInterrupt
         return save(run, folder)
 
-    monkeypatch.setattr(command, "save", interrupted)
+    monkeypatch.setattr(experiment, "save", interrupted)
     done = harness(*ONE, "--seeds", "1-9", "--json", "-")
     assert done.code == 130
     assert [run["seed"] for run in told(done)["runs"]] == [1, 2]

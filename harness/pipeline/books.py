@@ -5,6 +5,7 @@ This is where the purse and the journal, which know nothing of each other, meet 
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -73,6 +74,7 @@ class Books:
         self._tools = tools
         self._purse: Purse = tools.purse
         self._journal: Journal | None = tools.replayed.journal if tools.replayed else None
+        self._given_back = asyncio.Event()
         self._now = asyncio.get_running_loop().time
         self.origin = self._now()
         if tools.replayed is not None:
@@ -100,7 +102,9 @@ class Books:
             wait_s = answer.retry_after_s
             if wait_s is None or (request.deadline is not None and now + wait_s > request.deadline):
                 return answer
-            await asyncio.sleep(wait_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._given_back.wait()
 
     def begin(
         self,
@@ -143,6 +147,8 @@ class Books:
         floor_usd: float = 0.0,
     ) -> None:
         """An attempt has ended."""
+        self._given_back.set()  # to those who wait now
+        self._given_back = asyncio.Event()
         if generation and self._tools.metered:
             self.generations[generation] = row
         if row.t_sent is None:

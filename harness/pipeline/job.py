@@ -89,7 +89,7 @@ class Job:
                 cache=common.cache,
             )
             self.origin = self.processor.books.origin
-            self._go_on()
+            await self._go_on(self.processor)
             try:
                 await self._dispatch.run()
             except ExceptionGroup as group:
@@ -100,7 +100,7 @@ class Job:
         if self.stopped == "job_deadline":
             self._close_unstarted()
 
-    def _go_on(self) -> None:
+    async def _go_on(self, processor: Processor) -> None:
         """Take over what an earlier process has done."""
         before = self._before
         self.records += [moved(row, self.origin) for row in before.rows]
@@ -108,6 +108,7 @@ class Job:
         for item in self._items:
             if (answer := before.answers.get(item.key)) is not None:
                 self.context.add(item.number, item.review.text, answer.text)
+                await processor.remember(item, answer)
         self._meter.skip(len(before.done))
 
     async def _handle(self, item: Item, worker: int, queued: float) -> None:

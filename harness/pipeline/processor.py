@@ -22,7 +22,7 @@ from harness.pipeline.guards import Guards, was_dropped
 from harness.pipeline.limits import UserLimits
 from harness.pipeline.money import Refused
 from harness.pipeline.race import Racer
-from harness.pipeline.request import Request
+from harness.pipeline.request import Item, Request
 from harness.pipeline.retry import backoff_s, may_pass
 from harness.pipeline.toolkit import Toolkit
 from harness.records import Record
@@ -82,6 +82,13 @@ class Processor:
         if answer is None and not request.unpaid:
             self.books.done(request.item.key)
         return answer
+
+    async def remember(self, item: Item, answer: Answer) -> None:
+        """An earlier process was answered: repeats need not be sent."""
+        if self._cache is not None:
+            text = item.review.text
+            key = cache_key(text, self._tools.router_version, item.route.model)
+            await self._cache.put(key, text, answer, self._now())
 
     async def _send_once(self, cache: AnswerCache, request: Request) -> Answer | None:
         """Answer from the cache; of identical requests in flight only the first is sent."""
