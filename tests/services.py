@@ -15,6 +15,7 @@ from harness.engines.virtual import routed
 from harness.engines.virtual_loop import VirtualLoop, run_virtual
 from harness.pipeline.money import Purse
 from harness.pipeline.routing import SingleRouter
+from harness.pipeline.secret import Secret
 from harness.pipeline.service.host import Host
 from harness.pipeline.toolkit import Toolkit
 from harness.records import Record
@@ -95,7 +96,7 @@ def serving(
     rows: list[Record] = []
     kit = Toolkit(
         base_url=URL,
-        api_key="sk-or-v1-test",
+        api_key=Secret("sk-or-v1-test"),
         prices=prices_of(Upstream()),
         uniform=Keyed(seed).uniform,
         count_tokens=estimate,
