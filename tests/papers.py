@@ -7,11 +7,11 @@ import trustme
 
 
 class Papers:
-    """An authority, and a certificate of it for this machine's own address."""
+    """An authority, and a certificate of it, for this machine's own address by default."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *names: str) -> None:
         authority = trustme.CA()
-        issued = authority.issue_cert("127.0.0.1", "localhost")
+        issued = authority.issue_cert(*(names or ("127.0.0.1", "localhost")))
         self.ca, self.cert, self.key = folder / "ca.pem", folder / "cert.pem", folder / "key.pem"
         authority.cert_pem.write_to_path(self.ca)
         issued.cert_chain_pems[0].write_to_path(self.cert)

@@ -11,6 +11,7 @@ import errno
 import ssl
 from contextlib import suppress
 from contextvars import ContextVar
+from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -29,6 +30,7 @@ from harness.scenario.pipeline import Pipeline
 __all__ = ["CallError", "ChatClient", "Stamps", "Statistics"]
 
 _END_PATIENCE_S = 1.0
+_LARGE_BODY = 2**20  # aiohttp warns of one this large: it would be sent in one go
 _NO_LIMITS = aiohttp.ClientTimeout(total=None, sock_connect=None, sock_read=None)
 
 
@@ -219,9 +221,10 @@ class ChatClient:
         headers: dict[str, str],
         stamps: Stamps,
     ) -> Answer:
+        data = body if len(body) < _LARGE_BODY else BytesIO(body)
         try:
             async with session.post(
-                self._url, data=body, headers=headers, allow_redirects=False
+                self._url, data=data, headers=headers, allow_redirects=False
             ) as response:
                 return await self._read(response, stamps)
         finally:

@@ -165,17 +165,24 @@ class Service:
         elif ticket.task is not None:
             ticket.task.cancel()
 
-    async def drain(self, limit_s: float) -> None:
-        """Let nothing more in, and finish what is here; what takes too long is withdrawn."""
+    async def drain(self, limit_s: float) -> int:
+        """Let nothing more in, and finish what is here; what takes too long is withdrawn.
+
+        Returns:
+            How many were.
+        """
         self.draining = True
         self._fill()
         try:
             async with asyncio.timeout(limit_s):
                 await self._idle.wait()
         except TimeoutError:
-            for ticket in list(self._known.values()):
+            late = list(self._known.values())
+            for ticket in late:
                 self.withdraw(ticket, "draining")
             await self._idle.wait()
+            return len(late)
+        return 0
 
     def _find(self, ask: Ask) -> Ticket | Served | None:
         """What became, or will become, of an earlier request with this key."""

@@ -19,6 +19,8 @@ from harness.records import Record
 from harness.scenario.pipeline import Pipeline
 
 BACKLOG = 4096  # a burst of a thousand users must not meet a full backlog
+FAREWELL_S = 2.0
+"""How long readers of the last answers are waited for."""
 
 
 def _no_metrics() -> tuple[bytes, str]:
@@ -60,8 +62,8 @@ class Host:
         self._client = ChatClient(settings, tools.base_url, tools.api_key.reveal())
 
     async def __aenter__(self) -> Self:
+        self._common = common = Common(self._set)  # first: it may refuse its settings
         await self._client.__aenter__()
-        self._common = common = Common(self._set)
         self.service = Service(
             self._set,
             self._tools,
@@ -72,7 +74,9 @@ class Host:
         )
         self.batches = Batches(self.service, common.limits)
         app = Front(self.service, self.batches, _no_metrics).app()
-        self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
+        self._runner = web.AppRunner(
+            app, handler_cancellation=True, access_log=None, shutdown_timeout=FAREWELL_S
+        )
         await self._runner.setup()
         return self
 
@@ -103,8 +107,12 @@ class Host:
         await site.start()
         return int(self._runner.addresses[0][1])
 
-    async def drain(self, limit_s: float) -> None:
-        """Let nothing more in and finish what is here; batches that are not done are stopped."""
+    async def drain(self, limit_s: float) -> int:
+        """Let nothing more in and finish what is here; batches that are not done are stopped.
+
+        Returns:
+            How many requests took too long, and were withdrawn.
+        """
         self.service.draining = True
         await self.batches.close()
-        await self.service.drain(limit_s)
+        return await self.service.drain(limit_s)
