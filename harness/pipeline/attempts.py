@@ -122,7 +122,9 @@ class Attempts:
             error = CallError(late, stamps.status)
             return Tried(self._failed(call, error, "timed_out", "abandoned"), None, error)
         except CallError as caught:
-            return Tried(self._failed(call, caught, "failed", "failed"), None, caught)
+            # Silence between two tokens is a time limit that struck, as much as any other.
+            outcome: Outcome = "timed_out" if caught.word == "stalled" else "failed"
+            return Tried(self._failed(call, caught, outcome, "failed"), None, caught)
         except asyncio.CancelledError:
             if (why := request.stop or self._stopped(request)) is not None:
                 error = CallError(why[0], stamps.status)

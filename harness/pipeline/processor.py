@@ -248,7 +248,10 @@ class Processor:
         passing = may_pass(row.status, passing=known) or self.guards.may_fall_back(
             request, row, tries
         )
-        if tries > self._set.retries or not passing or not self.guards.may_retry(now):
+        longest = self._set.backoff.longest_hint_s
+        if longest is not None and (row.retry_after_s or 0.0) > longest:
+            passing = False
+        if tries > self._set.retries or not passing:
             return False
         wait = 0.0
         if not self.guards.has_other(request, tries):  # else that one has done us no harm
@@ -258,6 +261,8 @@ class Processor:
         request.waited_s = wait
         if request.deadline is not None and now + wait >= request.deadline:
             return False  # it would only be late: the cause so far stands
+        if not self.guards.may_retry(now):
+            return False
         await asyncio.sleep(wait)
         request.back(self._now())
         return True
