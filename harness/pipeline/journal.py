@@ -221,7 +221,7 @@ class Journal:
         Raises:
             InputError: it cannot be written, or another process is writing it.
         """
-        journal = cls(_locked(path), fsync=fsync)
+        journal = cls(locked(path), fsync=fsync)
         journal._cut(0)
         journal._write(header)
         return journal
@@ -236,7 +236,7 @@ class Journal:
         """
         if not path.is_file():
             raise InputError(f"{path}: there is no journal to resume: run it without --resume")
-        journal = cls(_locked(path), fsync=fsync)
+        journal = cls(locked(path), fsync=fsync)
         try:
             data = path.read_bytes()
             found = replay(data, header, str(path))
@@ -285,7 +285,7 @@ class Journal:
         self._file.truncate(size)
         self._file.seek(size)
 
-    def _write(self, line: Header | Line) -> None:
+    def _write(self, line: msgspec.Struct) -> None:
         self._all(_ENCODE(line) + b"\n")
 
     def _all(self, data: bytes) -> None:
@@ -294,7 +294,12 @@ class Journal:
             left = left[self._file.write(left) :]
 
 
-def _locked(path: Path) -> BinaryIO:
+def locked(path: Path) -> BinaryIO:
+    """Open a file to be appended to by this process alone; it is made if it is not there.
+
+    Raises:
+        InputError: it cannot be written, or another process is writing it.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Not buffered: a line must be out of the process before its attempt is.
