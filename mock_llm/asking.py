@@ -1,6 +1,7 @@
 """What a request asks, and whose it is."""
 
 from aiohttp import hdrs, web
+from aiohttp.http_parser import RawRequestMessage
 from multidict import CIMultiDictProxy, istr
 
 from mock_llm import envelope
@@ -31,20 +32,20 @@ class Asking:
         return self._unknown(account) or masked(_clean(account))
 
     def read(
-        self, request: web.BaseRequest, body: bytes, row: Row, replay: Replay | None
+        self, message: RawRequestMessage, body: bytes, row: Row, replay: Replay | None
     ) -> Call | Refusal:
         """Make a call of a request, or say what is wrong with it; fills in who asked for what.
 
         A cassette is looked at first. It knows clients without a key, unless `keys` is set.
         """
-        headers = request.headers
+        headers = message.headers
         row.attempt = _clean(headers.get(ATTEMPT, ""))
         key = headers.get(REQUEST_KEY, "")
         account = _bearer(headers.get(hdrs.AUTHORIZATION, ""))
         row.key, row.account = _clean(key), masked(_clean(account))
         unknown, call = self._unknown(account), None
         if replay is not None and (unknown is None or not (account or self._keys)):
-            wanted = asked(request.method, request.raw_path, headers, body)
+            wanted = asked(message.method, message.path, headers, body)
             call = replay.call(wanted, key, account, row)
         if call is None and unknown is not None:
             return unknown

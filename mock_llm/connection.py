@@ -1,9 +1,10 @@
-"""The low-level aiohttp server, bent in three places.
+"""The low-level aiohttp server, bent in four places.
 
 Connections know when their client left, so that a hanging answer can wait for that without polling.
 They have no idle timer: a pending timer an hour ahead would keep a virtual clock from seeing that
-nothing can ever wake. And a handler writes to the transport itself, because a plan decides about
-every byte; aiohttp is then handed a response that has already been sent.
+nothing can ever wake. A handler writes to the transport itself, because a plan decides about every
+byte; aiohttp is then handed a response that has already been sent. And a request that came in one
+piece may be begun at once: most are answered before aiohttp has made a request of it.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 
+from mock_llm.eager import Begun, Work, begin
 from mock_llm.receiving import HEADER_TIMEOUT_S, Receiver, Sent
 
 __all__ = ["MAX_BODY_BYTES", "Connection", "ConnectionServer", "Sent"]
@@ -25,6 +27,17 @@ MAX_BODY_BYTES = 10 * 1024 * 1024
 
 T = TypeVar("T")
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Opener = Callable[["Connection", RawRequestMessage, StreamReader], Work | None]
+"""Returns what is to be done for a whole request, or None to leave it to the handler."""
+
+
+class Request(web.BaseRequest):
+    """A request as a handler gets it."""
+
+    @property
+    def message(self) -> RawRequestMessage:
+        """Its head, as it was parsed."""
+        return self._message
 
 
 class _Inline:
@@ -53,11 +66,12 @@ class Connection(Receiver):
     """One client's connection.
 
     Attributes:
+        begun: the rest of a request that was begun at once; its handler has to take it.
         fresh: no request has come yet; whoever handles the first one clears it.
         left_s: loop time at which the client was gone; None while it is there.
     """
 
-    __slots__ = ("_gone", "fresh", "left_s")
+    __slots__ = ("_gone", "begun", "fresh", "left_s")
 
     def __init__(self, manager: "ConnectionServer", loop: asyncio.AbstractEventLoop) -> None:
         # aiohttp takes None for no access log at all, though it declares a Logger.
@@ -72,6 +86,7 @@ class Connection(Receiver):
         # Occupied, so that aiohttp never schedules an idle timer.
         self._keepalive_handle = asyncio.Handle(int, (), loop)
         self._gone: asyncio.Future[None] | None = None
+        self.begun: Begun | None = None
         self.fresh = True
         self.left_s: float | None = None
 
@@ -83,6 +98,42 @@ class Connection(Receiver):
         if (task := self._task_handler) is not None:
             manager.tasks.add(task)
             task.add_done_callback(manager.tasks.discard)
+            task.add_done_callback(self._abandon)
+
+    def _abandon(self, _: object) -> None:
+        """End what was begun, for a task that was cancelled before it took it."""
+        if (begun := self.begun) is not None:
+            self.begun = None
+            begun.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        """Begin with a request that is whole, if nothing else is going on."""
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            super().data_received(data)
+            return
+        self._waiter = None  # or aiohttp would wake the connection's task, which costs a turn
+        super().data_received(data)
+        if len(self._messages) == 1:
+            self._begin(*self._messages[0])
+        self._waiter = waiter
+        if self._force_close or self._close:
+            waiter.cancel()
+        elif self._messages:
+            waiter.set_result(None)
+
+    def _begin(self, message: object, body: StreamReader) -> None:
+        """Do what can be done at once; a request that needs more stays where aiohttp finds it."""
+        opener = cast("ConnectionServer", self._manager).opener
+        if opener is None or not isinstance(message, RawRequestMessage):
+            return
+        if self._upgraded or not body.is_eof() or (work := opener(self, message, body)) is None:
+            return
+        self.begun = begin(work)
+        if self.begun is None:
+            self._messages.popleft()
+            if self._parser is not None:
+                self._parser.message_consumed()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Note when, and wake whoever waits for it."""
@@ -142,6 +193,7 @@ class ConnectionServer(web.Server):
     Attributes:
         tasks: one for every connection that is being served.
         header_timeout_s: see `receiving.Receiver`.
+        opener: may begin with a request before the handler gets it.
     """
 
     def __init__(
@@ -150,12 +202,14 @@ class ConnectionServer(web.Server):
         *,
         handler_cancellation: bool,
         header_timeout_s: float = HEADER_TIMEOUT_S,
+        opener: Opener | None = None,
     ) -> None:
         super().__init__(
             handler, request_factory=self._request, handler_cancellation=handler_cancellation
         )
         self.tasks: set[asyncio.Task[None]] = set()
         self.header_timeout_s = header_timeout_s
+        self.opener = opener
 
     def __call__(self) -> Connection:
         """Return the protocol of a new connection."""
@@ -168,9 +222,9 @@ class ConnectionServer(web.Server):
         protocol: web.RequestHandler,
         writer: AbstractStreamWriter,
         task: "asyncio.Task[None]",
-    ) -> web.BaseRequest:
+    ) -> Request:
         loop = self._loop
-        return web.BaseRequest(
+        return Request(
             message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY_BYTES
         )
 

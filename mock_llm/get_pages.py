@@ -5,9 +5,20 @@ from mock_llm.accounts import Used
 from mock_llm.config import Upstream
 from mock_llm.envelope import Refusal
 from mock_llm.ledger import Ledger
+from mock_llm.plan import Route
 
 _LISTS = frozenset({"/models", "/models/user"})
-_OWN = frozenset({"/key", "/auth/key", "/credits", "/generation"})
+_OWN: dict[str, Route] = {
+    "/key": "key",
+    "/auth/key": "key",
+    "/credits": "credits",
+    "/generation": "generation",
+}
+
+
+def route_of(name: str) -> Route:
+    """Which of the endpoints has a page, by its path without its prefix."""
+    return _OWN.get(name, "models")
 
 
 class Pages:

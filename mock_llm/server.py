@@ -12,20 +12,23 @@ from typing import NamedTuple
 
 import msgspec
 from aiohttp import hdrs, web
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
 
 from mock_llm import envelope, framing, shapes
 from mock_llm.asking import REQUEST_KEY, Asking, body_of
 from mock_llm.behaviour import Provider
 from mock_llm.config import Capacity, Upstream
-from mock_llm.connection import Connection, ConnectionServer, Sent
+from mock_llm.connection import Connection, ConnectionServer, Request, Sent
 from mock_llm.decider import Decider
 from mock_llm.door import Stalled, TlsListener, listening
+from mock_llm.eager import Work
 from mock_llm.envelope import STOPPING, Refusal
 from mock_llm.framing import Framing
-from mock_llm.get_pages import Pages
+from mock_llm.get_pages import Pages, route_of
 from mock_llm.ledger import Ledger, Row
 from mock_llm.network import Network
-from mock_llm.plan import Call, Route
+from mock_llm.plan import Call
 from mock_llm.player import Player, Streams
 from mock_llm.receiving import HEADER_TIMEOUT_S
 from mock_llm.replay import replay_of
@@ -37,12 +40,6 @@ BACKLOG = 4096  # aiohttp's 128 drops connections in a burst
 _PREFIXES = ("/api/v1", "/v1", "")
 _CHATS = frozenset(f"{prefix}/chat/completions" for prefix in _PREFIXES)
 _KEEP, _CLOSE = Sent(close=False), Sent(close=True)
-_ROUTES: dict[str, Route] = {
-    "/key": "key",
-    "/auth/key": "key",
-    "/credits": "credits",
-    "/generation": "generation",
-}
 
 
 class Page(NamedTuple):
@@ -221,6 +218,7 @@ class MockServer:
                 self._handle,
                 handler_cancellation=self._provider.upstream.handler_cancellation,
                 header_timeout_s=self._header_timeout_s,
+                opener=self._begun,
             )
         return self._web()
 
@@ -285,9 +283,26 @@ class MockServer:
         """Cut short the waiting of a `close` that is under way."""
         self._player.hurry()
 
+    def _begun(
+        self, link: Connection, message: RawRequestMessage, content: StreamReader
+    ) -> Work | None:
+        """The usual request for a chat, whole and on a connection that goes on; None for others."""
+        plain = message.path in _CHATS and message.method == hdrs.METH_POST
+        if not plain or message.should_close or message.version < (1, 1):
+            return None
+        if self._stopping or self._replay or link.writing_paused or content.exception():
+            return None
+        fresh, link.fresh = link.fresh, False
+        row = Row(arrived_s=asyncio.get_running_loop().time(), new_connection=fresh)
+        return self._chat(message, content.read_nowait(), row, link, self._open)
+
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         link = request.protocol
-        assert isinstance(link, Connection)  # noqa: S101 - no other kind is made here
+        assert isinstance(link, Connection) and isinstance(request, Request)  # noqa: S101, PT018
+        if (begun := link.begun) is not None:
+            link.begun = None
+            await begun
+            return _KEEP
         fresh, link.fresh = link.fresh, False
         if link.writing_paused:
             # Or a client that sends requests and never reads would fill the memory with answers.
@@ -298,7 +313,9 @@ class MockServer:
         path = request.raw_path.partition("?")[0]
         recorded = self._replay is not None and self._replay.has(request.method, path)
         if recorded or (path in _CHATS and request.method == hdrs.METH_POST):
-            await self._chat(request, link, frame, fresh=fresh)
+            row = Row(arrived_s=asyncio.get_running_loop().time(), new_connection=fresh)
+            if (body := await self._received(request, link, row, frame)) is not None:
+                await self._chat(request.message, body, row, link, frame)
         elif own := self._endpoints.get("/" + path[1:].partition("/")[0]):
             if request.method == hdrs.METH_HEAD:
                 frame = self._last  # as below
@@ -329,7 +346,7 @@ class MockServer:
                 key=request.headers.get(REQUEST_KEY, ""),
                 model="",
                 prompt_tokens=0,
-                route=_ROUTES.get(name, "models"),
+                route=route_of(name),
                 new_connection=fresh,
             )
             await self._player.play_page(link, frame, call, found)
@@ -351,14 +368,14 @@ class MockServer:
             frame = msgspec.structs.replace(frame, usual=b"")
         link.send(frame.whole(page.status, page.fields, page.body))
 
-    async def _chat(
-        self, request: web.BaseRequest, link: Connection, frame: Framing, *, fresh: bool
-    ) -> None:
-        row = Row(arrived_s=asyncio.get_running_loop().time(), new_connection=fresh)
+    async def _received(
+        self, request: Request, link: Connection, row: Row, frame: Framing
+    ) -> bytes | None:
+        """The body of a chat; None when the client has been told what is wrong with it."""
         try:
             # A body that came with its head, as most do, costs no second look at the stream.
             content = request.content
-            body = content.read_nowait() if content.is_eof() else await body_of(request, link)
+            return content.read_nowait() if content.is_eof() else await body_of(request, link)
         except web.HTTPRequestEntityTooLarge:
             if self.on_request is not None:
                 self.on_request(row, b"")
@@ -367,13 +384,17 @@ class MockServer:
             # A broken body, or a client that left in the middle of it: never a whole request.
             self._refuse(link, self._last, envelope.invalid("the body is incomplete"))
             link.force_close()
+        return None
+
+    async def _chat(
+        self, message: RawRequestMessage, body: bytes, row: Row, link: Connection, frame: Framing
+    ) -> None:
+        call = self._asking.read(message, body, row, self._replay)
+        if self._stopping:
+            call = STOPPING
+        if self.on_request is not None:
+            self.on_request(row, body)
+        if isinstance(call, Refusal):
+            self._player.refuse(link, frame, row, call)
         else:
-            call = self._asking.read(request, body, row, self._replay)
-            if self._stopping:
-                call = STOPPING
-            if self.on_request is not None:
-                self.on_request(row, body)
-            if isinstance(call, Refusal):
-                self._player.refuse(link, frame, row, call)
-            else:
-                await self._player.play(link, frame, row, call, self._replay)
+            await self._player.play(link, frame, row, call, self._replay)

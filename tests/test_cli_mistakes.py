@@ -39,8 +39,8 @@ SCENARIOS: dict[str, tuple[str | bytes, str]] = {
     "syntax.toml": ("[workload\n", "syntax.toml: line 1"),
     "alone.toml": ("[workload]\n", "alone.toml: missing table [upstream]"),
     "users.toml": (
-        '[workload]\nkind = "users"\nduration_s = 9\n[upstream]\n',
-        'users.toml: workload.kind: "users" is not built yet',
+        '[workload]\nkind = "users"\n[upstream]\n',
+        "users.toml: workload.duration_s: duration_s is missing",
     ),
 }
 CORPORA: dict[str, tuple[str | bytes, str]] = {

@@ -7,6 +7,7 @@ from typer.exceptions import TyperException
 
 from harness.cli.corpus import corpus
 from harness.cli.gate import gate
+from harness.cli.lint import lint
 from harness.cli.mock import mock
 from harness.cli.run import run
 from harness.cli.schema import schema
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(gate)
+app.command()(lint)
 app.command()(corpus)
 app.command()(mock)
 app.command()(schema)

@@ -18,6 +18,7 @@ from harness.engines.base import Prepared, Target
 from harness.engines.target import load_target
 from harness.errors import InputError
 from harness.experiments.compare import explain_connections
+from harness.experiments.lint import lint, lint_lines
 from harness.experiments.run import Run, engine_named, means, prepare_variant, run_one, save
 from harness.files import write_whole
 from harness.report.headline import best_of, headline, lessons
@@ -86,10 +87,10 @@ def run(
         explain_connections(runs)
         reports = [one.report for one in runs]
         if json_to is not None and json_to != STDOUT:
-            _write_json(json_to, reports)  # before a reader of the table can go away
+            write_json(json_to, _document(reports))  # before a reader of the table can go away
         _tell(console, file, scenario, prepared, reports)
     if json_to == STDOUT:
-        _write_json(json_to, reports)
+        write_json(json_to, _document(reports))
     return INTERRUPTED if broken_off else _exit_code(runs)
 
 
@@ -115,7 +116,7 @@ def _seeds(seed: int | None, seeds: str | None, file: ScenarioFile) -> list[int]
 
 
 def _foretell(console: Console, prepared: dict[str, Prepared], *, foreign: bool) -> None:
-    """Distribution and cost before any call, and what is odd about the corpus.
+    """Distribution and cost before any call, what is odd about the corpus, and what is not meant.
 
     Of a foreign client's calls nothing is known before they come.
     """
@@ -139,6 +140,9 @@ def _foretell(console: Console, prepared: dict[str, Prepared], *, foreign: bool)
         for warning in (*ready.corpus.guards.warnings, *ready.corpus.notes)
     ):
         console.print(f"[yellow]corpus: {escape(text)}[/]")
+    if not foreign:
+        for line in lint_lines({name: lint(ready) for name, ready in prepared.items()}):
+            console.print(f"[yellow]lint: {escape(line)}[/]")
 
 
 def _run_all(
@@ -202,14 +206,22 @@ def _tell(
     )
 
 
-def _write_json(where: str, reports: list[dict[str, Any]]) -> None:
-    document = {
+def _document(reports: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
         "runs": reports,
         "agreement": [],
         "means": means(reports),
         "headline": headline(reports),
         "lessons": lessons(reports),
     }
+
+
+def write_json(where: str, document: dict[str, Any]) -> None:
+    """Write what `--json` asks for; `-` is standard output.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
     text = json.dumps(document, indent=1, allow_nan=False) + "\n"
     if where == STDOUT:
         sys.stdout.write(text)
