@@ -125,3 +125,13 @@ def serve(
 def lines(path: Path) -> list[Any]:
     """A journal's lines."""
     return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def sent(front: Front) -> list[tuple[str, str]]:
+    """Key and attempt of all that the provider has seen."""
+    return sorted((row.key, row.attempt) for row in front.mock.ledger.rows)
+
+
+def numbers(found: Any) -> list[int]:
+    """Of the items that have a result."""
+    return sorted(one["number"] for one in found["results"])
