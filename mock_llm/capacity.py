@@ -7,6 +7,7 @@ them (`service` on an event loop, a discrete-event twin) calls `enter` and `leav
 clock the station's new rate each time.
 """
 
+from collections import OrderedDict
 from collections.abc import Hashable
 from itertools import islice
 from typing import Generic, Literal, TypeVar
@@ -30,7 +31,7 @@ class Station(Generic[Ticket]):
         self.capacity = capacity
         # Dictionaries are sets that keep their order: leaving the queue's middle is one step.
         self._serving: dict[Ticket, None] = {}
-        self._waiting: dict[Ticket, None] = {}
+        self._waiting: OrderedDict[Ticket, None] = OrderedDict()  # so is finding its first
         self._busy_s = self._since = 0.0
 
     @property

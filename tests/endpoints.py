@@ -21,6 +21,7 @@ Clock = Literal["virtual", "wall"]
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 HOST, PORT = "127.0.0.1", 8000
+PLAIN, STREAMED = Pipeline(), Pipeline(stream=True)
 TEXT = '{"label":"positive","confidence":0.93}'
 USAGE = {
     "prompt_tokens": 550,

@@ -109,6 +109,7 @@ def serve(
         try:
             async with host, aiohttp.ClientSession() as session:
                 loop.route(HOST, 8080, host.protocol_factory)
+                host.batches.go_on()
                 fronts.append(Front(host, mock, session))
                 fronts[0].rows = rows
                 await test(fronts[0])

@@ -9,7 +9,16 @@ from endpoints import ANSWER, COMMENT, STREAM, TEXT, USAGE, completion
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.pipeline.answer import Answer, BadAnswerError, answer, decode, label_of, whole
+from harness.pipeline.answer import (
+    NO_USAGE,
+    Answer,
+    BadAnswerError,
+    UsageWord,
+    answer,
+    decode,
+    label_of,
+    whole,
+)
 
 
 def test_whole_answer() -> None:
@@ -23,17 +32,47 @@ def test_keep_alives_before_the_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("usage", "expected"),
+    ("usage", "said"),
     [
-        (None, Answer(text=TEXT, label="positive")),
-        ({}, Answer(text=TEXT, label="positive")),
-        ({"prompt_tokens": 9}, Answer(text=TEXT, label="positive", prompt_tokens=9)),
-        ({**USAGE, "cost": 0}, msgspec.structs.replace(ANSWER, cost_usd=0.0)),
+        (None, "missing"),
+        ({}, "missing"),
+        ({"prompt_tokens": 9}, "missing"),
+        ({**USAGE, "completion_tokens": None}, "missing"),
+        ({**USAGE, "cost": -0.01}, "implausible"),
+        ({**USAGE, "cost": 1e4}, "implausible"),
+        ({**USAGE, "cost": float("nan")}, "implausible"),
+        ({**USAGE, "cost": float("inf")}, "implausible"),
+        ({**USAGE, "cost": "0.01"}, "implausible"),
+        ({**USAGE, "prompt_tokens": 0}, "implausible"),
+        ({**USAGE, "prompt_tokens": -550}, "implausible"),
+        ({**USAGE, "prompt_tokens": 550.5}, "implausible"),
+        ({**USAGE, "completion_tokens": 0}, "implausible"),
+        ({**USAGE, "completion_tokens": 10**8}, "implausible"),
+        ({**USAGE, "completion_tokens": 10**40}, "implausible"),
+        ({**USAGE, "prompt_tokens_details": {"cached_tokens": 551}}, "implausible"),
+        ({**USAGE, "prompt_tokens_details": {"cached_tokens": -1}}, "implausible"),
+        ([550, 15], "implausible"),
     ],
 )
-def test_usage_may_be_missing(usage: dict[str, Any] | None, expected: Answer) -> None:
-    """Without usage there are no tokens and no cost is known; a cost of zero is known."""
-    assert whole(completion(usage=usage)) == expected
+def test_usage_that_cannot_be_is_no_figure(usage: object, said: UsageWord) -> None:
+    """An answer whose bill is missing or nonsense is an answer, and says that its cost is open."""
+    assert whole(completion(usage=usage)) == Answer(text=TEXT, label="positive", usage=said)
+
+
+@pytest.mark.parametrize(
+    ("more", "changes"),
+    [
+        ({"cost": 0}, {"cost_usd": 0.0}),
+        ({"cost": None}, {"cost_usd": None}),
+        ({"prompt_tokens_details": None}, {"cached_tokens": 0}),
+        ({"prompt_tokens": 10**7}, {"prompt_tokens": 10**7}),
+        ({"audio_tokens": "none"}, {}),
+    ],
+)
+def test_usage_is_taken_where_it_can_be(more: dict[str, Any], changes: dict[str, Any]) -> None:
+    """A cost of zero is known, a cost that is not told is not, and both are reported usage."""
+    expected = msgspec.structs.replace(ANSWER, **changes)
+    assert whole(completion(usage={**USAGE, **more})) == expected
 
 
 def error_of(data: bytes) -> tuple[str, int | None]:
@@ -48,17 +87,28 @@ def error_of(data: bytes) -> tuple[str, int | None]:
     [
         (b"", "empty_body"),
         (b"\n         \n" * 3, "empty_body"),
-        (b"<html><body>524</body></html>", "not_json"),
-        (b"".join(STREAM), "not_json"),
-        (COMMENT, "not_json"),
-        (completion()[:-1], "not_json"),
+        (b" \n<html><body>524</body></html>", "html"),
+        (b"<html><p>\xe9</p></html>", "html"),
+        (b"".join(STREAM), "sse_for_json"),
+        (COMMENT, "sse_for_json"),
+        (completion()[:-1], "truncated_json"),
+        (
+            completion("\u00e9").replace(b"\\u00e9", b"\xc3\xa9").partition(b"\xa9")[0],
+            "truncated_json",
+        ),
         (completion() + b"{}", "not_json"),
-        (completion().replace(b"label", b"\xff\xfe"), "not_json"),
-        (b"\xff\xfe", "not_json"),
-        (b'"text"', "not_json"),
-        (b"[]", "not_json"),
-        (b"null", "not_json"),
-        (b'{"choices":"none"}', "not_json"),
+        (completion().replace(b"label", b"\xff\xfe"), "not_utf8"),
+        (b"\xff\xfe", "not_utf8"),
+        (completion("\ud83d"), "not_utf8"),
+        (completion().decode().encode("utf-16"), "not_utf8"),
+        (b'"text"', "wrong_shape"),
+        (b"[]", "wrong_shape"),
+        (b"null", "wrong_shape"),
+        (b'{"choices":"none"}', "wrong_shape"),
+        (b'{"choices":NaN}', "wrong_shape"),
+        (b'{"x":' + b"[" * 100_000, "too_deep"),
+        (b'{"usage":' + b"[" * 100_000, "too_deep"),
+        (b"upstream connect error", "not_json"),
         (b'{"choices":[]}', "empty_choices"),
         (b"{}", "empty_choices"),
         (completion(None), "empty_content"),
@@ -110,6 +160,7 @@ def test_a_flipped_byte_is_an_answer_or_a_word(at: int, byte: int) -> None:
 @pytest.mark.parametrize(
     ("text", "label"),
     [
+        ('{"x":' + "[" * 100_000, None),
         (TEXT, "positive"),
         ('{"confidence": 0.5, "label": "negative", "reason": "broke"}', "negative"),
         (' {"label":"positive"} \n', "positive"),
@@ -131,7 +182,8 @@ def test_label(text: str, label: str | None) -> None:
 
 def test_reply_without_a_label_is_an_answer() -> None:
     """A reply that does not classify was paid for all the same."""
-    assert answer("I cannot say.", None, "stop") == Answer(text="I cannot say.")
+    expected = Answer(text="I cannot say.", usage="missing")
+    assert answer("I cannot say.", NO_USAGE, "length") == expected
 
 
 def test_chunk_of_a_stream_is_decoded_alike() -> None:

@@ -213,8 +213,9 @@ def test_capacity_is_read_from_a_scenario() -> None:
     upstream = convert(table, Upstream, "")
     assert upstream.capacity == Capacity(slots=5, full_speed=2, exponent=1.5)
     assert Upstream().capacity is None
-    with pytest.raises(FieldError, match="`queue` needs `slots`"):
-        convert({"capacity": {"queue": 5}}, Upstream, "")
+    for key, value in (("queue", 5), ("order", "lifo")):
+        with pytest.raises(FieldError, match=f"`{key}` needs `slots`"):
+            convert({"capacity": {key: value}}, Upstream, "")
 
 
 def test_the_first_comes_before_the_second() -> None:
@@ -225,3 +226,22 @@ def test_the_first_comes_before_the_second() -> None:
     order = [station.leave(one, 1.0) for one in "dcb"]
     assert all(a != b for a, b in pairwise(order))
     assert order == [["c"], ["b"], ["a"]]
+
+
+def test_the_last_may_come_first() -> None:
+    """With `lifo` the newest who waits begins next, whoever left the queue in between."""
+    station: Station[str] = Station(Capacity(slots=1, order="lifo"))
+    for ticket in "abcdef":
+        station.enter(ticket, 0.0)
+    assert station.leave("a", 1.0) == ["f"]
+    assert station.leave("e", 1.0) == []
+    assert station.leave("f", 2.0) == ["d"]
+    assert station.change(Capacity(slots=2, order="lifo"), 3.0) == ["c"]
+    station.enter("g", 3.0)
+    assert station.change(Capacity(slots=2), 4.0) == []
+    assert station.leave("d", 5.0) == ["b"]
+
+
+def test_the_order_of_service_does_not_change_the_mean() -> None:
+    """Last come, first served: the mean time at an M/M/1 is as before (Kleinrock)."""
+    assert sojourn_s(0.5, 20_000, Capacity(slots=1, order="lifo")) == pytest.approx(2.0, rel=0.05)

@@ -54,11 +54,11 @@ VERDICTS: list[tuple[Fault, tuple[str, float], tuple[str, float]]] = [
     (PrematureEof(rate=1), ("truncated", 1), ("truncated", 1)),
     (PrematureEof(rate=1, framing="length"), ("truncated", 1), ("truncated", 1)),
     (NoDone(rate=1), ("", 1), ("missing_done", 1)),
-    (TruncatedJson(rate=1), ("not_json", 1), ("not_json", 1)),
+    (TruncatedJson(rate=1), ("truncated_json", 1), ("truncated_json", 1)),
     (HtmlError(rate=1, status=522), ("http_522", 0), ("http_522", 0)),
-    (HtmlError(rate=1, status=200), ("not_json", 0), ("missing_done", 0)),
+    (HtmlError(rate=1, status=200), ("html", 0), ("html", 0)),
     (WrongContentType(rate=1), ("", 1), ("", 1)),
-    (SseForJson(rate=1), ("not_json", 1), ("", 1)),
+    (SseForJson(rate=1), ("sse_for_json", 1), ("", 1)),
     (ErrorIn200(rate=1), ("upstream_error", 1), ("upstream_error", 1)),
     (EmptyChoices(rate=1), ("empty_choices", 1), ("empty_content", 1)),
     (EmptyContent(rate=1), ("empty_content", 1), ("empty_content", 1)),
@@ -74,10 +74,10 @@ VERDICTS: list[tuple[Fault, tuple[str, float], tuple[str, float]]] = [
     (ServerError(rate=1, status=408), ("http_408", 0), ("http_408", 0)),
     (DuplicatedChunks(rate=1), ("", 1), ("", 1)),
     (SplitUtf8(rate=1), ("", 1), ("", 1)),
-    (InvalidUtf8(rate=1), ("not_json", 1), ("not_json", 1)),
+    (InvalidUtf8(rate=1), ("not_utf8", 1), ("not_utf8", 1)),
     (IdleRace(rate=1), ("", 1), ("", 1)),  # nobody has used the first connection before
     (TlsStall(rate=1), LATE, LATE),
-    (DnsFailure(rate=1), ("no_connection", 0), ("no_connection", 0)),
+    (DnsFailure(rate=1), ("dns_failure", 0), ("dns_failure", 0)),
 ]
 
 

@@ -145,13 +145,13 @@ def test_stalled_handshake_without_a_limit_is_never_answered() -> None:
     assert (result.job.stopped, result.rows[-1].error) == ("never_answered", "never_answered")
 
 
-def test_name_that_is_not_found_is_no_connection() -> None:
+def test_name_that_is_not_found_has_a_word_of_its_own() -> None:
     """Look-ups fail at the fault's rate, each retry looks up again, and the mock sees nothing."""
     fault = DnsFailure(rate=1, first_n=2)
     result = ran(items(1), settings(retries=3), faulty(fault), base_url=BY_NAME)
     errors = [row.error for row in result.rows]
-    assert errors == ["no_connection", "no_connection", ""]
-    assert verdict(result.rows[:2]) == "no_connection"
+    assert errors == ["dns_failure", "dns_failure", ""]
+    assert verdict(result.rows[:2]) == "dns_failure"
     assert [row.attempt for row in result.seen] == ["3"]
 
 
@@ -181,7 +181,7 @@ def test_whole_run_under_network_faults_repeats() -> None:
     first, second = (run.report for run in runs)
     assert first["records_sha256"] == second["records_sha256"]
     errors = {row.error for row in runs[0].result.records}
-    assert {"no_connection", "attempt_timeout", ""} <= errors
+    assert {"dns_failure", "attempt_timeout", ""} <= errors
     assert first["ok"] == 60
 
 

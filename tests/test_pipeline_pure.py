@@ -1,7 +1,7 @@
 """The pipeline's pure parts: backoff, limits, contexts, caches, prompts, progress."""
 
-from collections import deque
 from collections.abc import Sequence
+from itertools import product
 from typing import Literal
 
 import msgspec
@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jobs import items, ran, reviews
 
-from harness.pipeline.answer import Answer
-from harness.pipeline.cache import ExactCache, cache_key
+from harness.pipeline.cache import cache_key
 from harness.pipeline.context import Context, Exchange
 from harness.pipeline.limits import SlidingWindow, UserLimits
 from harness.pipeline.progress import Meter, Progress
@@ -49,6 +48,36 @@ def test_jitter_bounds(
     wait = backoff_s(backoff, count, None, u)
     assert low * whole <= wait <= high * whole
     assert wait == pytest.approx(whole * (low + (high - low) * u))
+
+
+@given(backoff=backoffs, count=failures, u=uniforms, previous_s=st.floats(0, 1e3))
+def test_decorrelated_jitter_looks_at_the_wait_before(
+    backoff: Backoff, count: int, u: float, previous_s: float
+) -> None:
+    """It is spread from the base to three times the wait before, up to the cap."""
+    backoff = msgspec.structs.replace(backoff, jitter="decorrelated")
+    wait = backoff_s(backoff, count, None, u, previous_s)
+    base_s = backoff.base_s
+    spread = base_s + u * (3 * max(base_s, previous_s) - base_s)
+    assert wait == pytest.approx(min(backoff.cap_s, spread))
+    assert min(base_s, backoff.cap_s) <= wait <= backoff.cap_s
+
+
+@pytest.mark.parametrize(
+    ("jitter", "expected"), [(None, 3.5), ("full", 1.75), ("equal", 2.63), ("decorrelated", 5.63)]
+)
+def test_mean_sleep_of_three_retries(
+    jitter: Literal["full", "equal", "decorrelated"] | None, expected: float
+) -> None:
+    """Base 0.5 s and cap 20 s: the mean of all waits together is that of the literature."""
+    backoff, middles = Backoff(jitter=jitter), [(n + 0.5) / 20 for n in range(20)]
+    total = 0.0
+    for us in product(middles, repeat=3):
+        wait = 0.0
+        for failed, u in enumerate(us, 1):
+            wait = backoff_s(backoff, failed, None, u, wait)
+            total += wait
+    assert total / len(middles) ** 3 == pytest.approx(expected, abs=0.006)
 
 
 @given(backoff=backoffs, count=failures, u=uniforms)
@@ -201,55 +230,6 @@ def test_cache_key_normalises_white_space_alone(one: str, other: str) -> None:
 def test_cache_key_tells_the_rest_apart(parts: tuple[str, str, str]) -> None:
     """Case, punctuation, the router's version and the model count."""
     assert cache_key(*parts) != cache_key("a b", "v", "m")
-
-
-uses = st.lists(
-    st.tuples(
-        st.sampled_from(["get", "put"]), st.sampled_from(b"abcd"), st.sampled_from([0.0, 1.0])
-    ),
-    max_size=60,
-)
-
-
-@given(steps=uses, entries=st.integers(1, 3), ttl_s=st.sampled_from([0.0, 4.0, 100.0]))
-def test_cache_against_a_list(
-    steps: list[tuple[str, int, float]], entries: int, ttl_s: float
-) -> None:
-    """It holds the last few used, each no longer than its time to live from when it was put."""
-    cache = ExactCache(entries, ttl_s)
-    held: deque[tuple[bytes, float, str]] = deque()  # least recently used first
-    now = 0.0
-    for number, (step, letter, wait) in enumerate(steps):
-        now += wait
-        key = bytes([letter])
-        found = next((entry for entry in held if entry[0] == key), None)
-        if found:
-            held.remove(found)
-        if step == "put":
-            cache.put(key, Answer(text=str(number)), now)
-            held.append((key, now, str(number)))
-            if len(held) > entries:
-                held.popleft()
-            continue
-        fresh = found if found and now - found[1] <= ttl_s else None
-        got = cache.get(key, now)
-        assert (got and got.text) == (fresh and fresh[2])
-        if fresh:
-            held.append(fresh)
-
-
-def test_cache_drops_the_least_recently_used() -> None:
-    """Being asked for counts as use; a stale answer makes room at once, however often asked for."""
-    cache, answer = ExactCache(2, ttl_s=10.0), Answer(text="x")
-    cache.put(b"a", answer, 0.0)
-    cache.put(b"b", answer, 6.0)
-    assert cache.get(b"a", 9.0) == answer
-    assert cache.get(b"a", 11.0) is None
-    cache.put(b"c", answer, 11.0)
-    assert [cache.get(key, 11.0) for key in (b"a", b"b", b"c")] == [None, answer, answer]
-    assert cache.get(b"b", 12.0) == answer
-    cache.put(b"d", answer, 12.0)
-    assert [cache.get(key, 12.0) for key in (b"b", b"c", b"d")] == [answer, None, answer]
 
 
 class Sent(msgspec.Struct, forbid_unknown_fields=True):

@@ -134,7 +134,15 @@ def arrivals(*workers: int, apart_s: float = 1.0) -> Callable[[Pair], Awaitable[
     return test
 
 
-@pytest.mark.parametrize("capacity", [ONE, Capacity(slots=2, full_speed=1), Capacity(full_speed=2)])
+@pytest.mark.parametrize(
+    "capacity",
+    [
+        ONE,
+        Capacity(slots=1, order="lifo"),
+        Capacity(slots=2, full_speed=1),
+        Capacity(full_speed=2),
+    ],
+)
 @given(workers=st.lists(st.integers(0, 1), min_size=1, max_size=8))
 @settings(max_examples=20, deadline=None)
 def test_two_servers_are_as_one(capacity: Capacity, workers: Sequence[int]) -> None:
@@ -149,6 +157,17 @@ def test_the_queue_is_one() -> None:
         ("0", 200, 10.0, 0.0, 0.0),
         ("1", 200, 20.0, 9.0, 0.0),
         ("2", 200, 30.0, 18.0, 0.0),
+    ]
+
+
+def test_the_last_of_all_servers_may_come_first() -> None:
+    """With `lifo` the newest of those who wait at either server begins next."""
+    rows = played(upstream(Capacity(slots=1, order="lifo")), arrivals(0, 1, 0, 1))
+    assert [(key, ended_s) for key, _, ended_s, *_ in rows] == [
+        ("0", 10.0),
+        ("1", 40.0),
+        ("2", 30.0),
+        ("3", 20.0),
     ]
 
 

@@ -94,7 +94,7 @@ BELONGS: dict[str, dict[str, str]] = {
     "os.environ": CLI
     | {
         "mock_llm.cassette_cli": "a real endpoint's key, by the name of its variable",
-        "harness.engines.live": "hands its environment on to the mock's process",
+        "harness.engines.mock_process": "hands its environment on to the mock's process",
         "mock_llm.control.access": "a token on a command line could be read by everybody",
     },
     "os.getenv": CLI,

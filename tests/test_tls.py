@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import aiohttp.connector
 import openai
 import pytest
 import trustme
@@ -28,11 +27,13 @@ from mock_llm.server import MockServer
 BODY = json.dumps({**QUESTION, "model": "openai/gpt-4o-mini"}).encode()
 ASK = """
 import asyncio, sys
+from pathlib import Path
 from harness.pipeline.client import CallError, ChatClient, Stamps
 from harness.scenario.pipeline import Pipeline
 
 async def ask():
-    async with ChatClient(Pipeline(), sys.argv[1], "key-1") as client:
+    ca_file = Path(sys.argv[3]) if sys.argv[3:] else None
+    async with ChatClient(Pipeline(), sys.argv[1], "key-1", ca_file) as client:
         try:
             return (await client.call(sys.argv[2].encode(), "r1", 1, Stamps())).text
         except CallError as error:
@@ -43,11 +44,11 @@ print(asyncio.run(ask()))
 
 
 class Papers:
-    """An authority, and a certificate of it for this machine's own address."""
+    """An authority, and a certificate of it, for this machine's own address by default."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *names: str) -> None:
         authority = trustme.CA()
-        issued = authority.issue_cert("127.0.0.1", "localhost")
+        issued = authority.issue_cert(*(names or ("127.0.0.1", "localhost")))
         self.ca, self.cert, self.key = folder / "ca.pem", folder / "cert.pem", folder / "key.pem"
         authority.cert_pem.write_to_path(self.ca)
         issued.cert_chain_pems[0].write_to_path(self.cert)
@@ -109,11 +110,17 @@ def test_clients_that_trust_the_authority_are_answered(
 
 
 def test_process_with_certificate_serves_those_who_trust_it(papers: Papers) -> None:
-    """Our own client needs `SSL_CERT_FILE` and nothing else, and without it refuses to talk."""
+    """Our client needs the authority's file, or `SSL_CERT_FILE`, and without refuses to talk."""
+    ca_file = str(papers.ca)
+    cases: list[tuple[dict[str, str], list[str], str]] = [
+        ({"SSL_CERT_FILE": ca_file}, [], "label"),
+        ({}, [ca_file], "label"),
+        ({}, [], "certificate"),
+    ]
     with serving("--zero-delay", *papers.options, scheme="https") as (_, url):
-        for known, said in (({"SSL_CERT_FILE": str(papers.ca)}, "label"), ({}, "no_connection")):
+        for known, more, said in cases:
             told = subprocess.run(
-                [sys.executable, "-c", ASK, url, BODY.decode()],
+                [sys.executable, "-c", ASK, url, BODY.decode(), *more],
                 env={**os.environ, "PYTHONPATH": str(ROOT), **known},
                 capture_output=True,
                 text=True,
@@ -122,17 +129,14 @@ def test_process_with_certificate_serves_those_who_trust_it(papers: Papers) -> N
             assert said in told.stdout
 
 
-def test_stalled_handshake_is_time_spent_connecting(
-    papers: Papers, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stalled_handshake_is_time_spent_connecting(papers: Papers) -> None:
     """Our client has no connection when its time is up, and with the next one it is answered."""
-    monkeypatch.setattr(aiohttp.connector, "_SSL_CONTEXT_VERIFIED", papers.trust)
     stall: dict[str, Fault] = {"stall": TlsStall(rate=1, first_n=1)}
 
     async def test() -> None:
         server = await secured(papers, Upstream(profile=Profile(ttft=0.0), faults=stall))
         url = f"https://127.0.0.1:{server.port}/api/v1"  # type: ignore[attr-defined]
-        async with ChatClient(Pipeline(), url, "key-1") as client:
+        async with ChatClient(Pipeline(), url, "key-1", papers.ca) as client:
             late, good = Stamps(), Stamps()
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.3):
@@ -147,22 +151,73 @@ def test_stalled_handshake_is_time_spent_connecting(
     asyncio.run(asyncio.wait_for(test(), 60))
 
 
-def test_who_does_not_trust_it_is_not_served(papers: Papers) -> None:
-    """Without the authority there is no connection, and the mock goes on as if nothing was."""
+@pytest.mark.parametrize("known", [False, True])
+def test_who_does_not_trust_it_is_not_served(papers: Papers, tmp_path: Path, known: bool) -> None:
+    """With another authority or none there is no connection, and no retry that would help."""
+    other = Papers(tmp_path).ca if known else None
 
     async def test() -> None:
         server = await secured(papers)
         url = f"https://127.0.0.1:{server.port}/api/v1"  # type: ignore[attr-defined]
-        async with ChatClient(Pipeline(), url, "key-1") as client:
+        async with ChatClient(Pipeline(), url, "key-1", other) as client:
             with pytest.raises(CallError) as caught:
                 await client.call(BODY, "r1", 1, Stamps())
         raw = await asyncio.open_connection("127.0.0.1", server.port, ssl=papers.trust)  # type: ignore[attr-defined]
         status = (await Client(*raw).ask(post()))[0]
         await server.close()
         raw[1].close()
-        assert (caught.value.word, status) == ("no_connection", 200)
+        error = caught.value
+        assert (error.word, error.passing, status) == ("certificate", False, 200)
 
     asyncio.run(asyncio.wait_for(test(), 60))
+
+
+def test_certificate_of_another_name_is_refused(tmp_path: Path) -> None:
+    """An authority that is trusted does not vouch for any name."""
+    papers = Papers(tmp_path, "another.test")
+
+    async def test() -> str:
+        server = await secured(papers)
+        url = f"https://127.0.0.1:{server.port}/api/v1"  # type: ignore[attr-defined]
+        async with ChatClient(Pipeline(), url, "key-1", papers.ca) as client:
+            with pytest.raises(CallError) as caught:
+                await client.call(BODY, "r1", 1, Stamps())
+        await server.close()
+        return caught.value.word
+
+    assert asyncio.run(asyncio.wait_for(test(), 60)) == "certificate"
+
+
+def test_plain_peer_at_a_secure_address_is_a_failure_of_tls(papers: Papers) -> None:
+    """What answers a handshake with HTTP is told from a certificate that is refused."""
+
+    async def test() -> CallError:
+        async with mock() as running:
+            url = f"https://127.0.0.1:{running.port}/api/v1"
+            async with ChatClient(Pipeline(), url, "key-1", papers.ca) as client:
+                with pytest.raises(CallError) as caught:
+                    await client.call(BODY, "r1", 1, Stamps())
+        return caught.value
+
+    error = asyncio.run(asyncio.wait_for(test(), 60))
+    assert (error.word, error.passing) == ("tls_failure", None)
+
+
+def test_bad_authority_is_a_users_error(tmp_path: Path) -> None:
+    """A file that is missing, a folder, or without a certificate is one line that names it."""
+    nonsense, empty = tmp_path / "nonsense.pem", tmp_path / "empty.pem"
+    nonsense.write_text("hello")
+    empty.write_text("")
+    for file, said in [
+        (tmp_path / "none.pem", "none.pem: cannot be read: No such file"),
+        (tmp_path, f"{tmp_path}: cannot be read: Is a directory"),
+        (nonsense, "nonsense.pem: no certificate in PEM"),
+        (empty, "empty.pem: no certificate in PEM"),
+    ]:
+        with pytest.raises(InputError) as caught:
+            ChatClient(Pipeline(), "https://127.0.0.1/api/v1", "key-1", file)
+        assert said in str(caught.value)
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("sent", [post(), b"\x16\x03\x01", b""], ids=["HTTP", "half", "nothing"])

@@ -5,6 +5,7 @@ import os
 import signal
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import pytest
@@ -70,12 +71,13 @@ def test_no_two_are_served_at_once(tmp_path: Path) -> None:
     assert min(later - end for end, later in pairwise(ends_s)) >= 0.02 - 1e-3
 
 
-def test_the_queue_is_served_in_its_order(tmp_path: Path) -> None:
-    """Attempts that come one by one at two workers are served in this order."""
+@pytest.mark.parametrize("order", ["fifo", "lifo"])
+def test_the_queue_is_served_in_its_order(tmp_path: Path, order: Literal["fifo", "lifo"]) -> None:
+    """Attempts that come one by one at two workers are served in this order, or from its end."""
     ledger = tmp_path / "ledger.jsonl"
 
     async def test() -> None:
-        one_slot = upstream(Capacity(slots=1), ENDLESS_S)
+        one_slot = upstream(Capacity(slots=1, order=order), ENDLESS_S)
         async with workers(one_slot, ledger_file=str(ledger)) as mock:
             first = await held(mock)
             asked = []
@@ -89,7 +91,8 @@ def test_the_queue_is_served_in_its_order(tmp_path: Path) -> None:
     run(test())
     rows = [row for row in read(ledger) if row.key != "held"]
     began = sorted(rows, key=lambda row: (row.admitted_s or 0.0) + row.queued_s)
-    assert [row.key for row in began] == [f"{number:02}" for number in range(12)]
+    keys = [f"{number:02}" for number in range(12)]
+    assert [row.key for row in began] == (keys if order == "fifo" else keys[::-1])
 
 
 def test_without_a_queue_all_workers_refuse() -> None:

@@ -11,6 +11,7 @@ from harness.cli.lint import lint
 from harness.cli.mock import mock
 from harness.cli.run import run
 from harness.cli.schema import schema
+from harness.cli.serve import serve
 from harness.errors import InputError
 
 app = typer.Typer(
@@ -26,6 +27,7 @@ app.command()(lint)
 app.command()(corpus)
 app.command()(mock)
 app.command()(schema)
+app.command()(serve)
 
 BAD_INPUT = 2
 INTERRUPTED = 130

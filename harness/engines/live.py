@@ -1,13 +1,8 @@
 """The `live` engine: the same client on the wall clock, the mock in a process of its own."""
 
 import asyncio
-import os
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,14 +10,13 @@ import msgspec
 
 from harness.engines.base import EngineResult, OnProgress, Prepared, Target
 from harness.engines.certificate import Certificate, LagMeter, read_steal
+from harness.engines.mock_process import mock_process
 from harness.engines.runner import AnyJob, interruptible, job_of, result_of
 from harness.engines.target import Span, TargetJob
 from harness.pipeline.service.host import Host
 from harness.records import moved
 from mock_llm.ledger import Row
 from mock_llm.network import absent
-
-_STOP_S = 20.0
 
 
 def run_live(
@@ -35,7 +29,8 @@ def run_live(
     """Run a prepared scenario over loopback; see `engines.base.Engine`."""
     with TemporaryDirectory(prefix="harness-live-") as folder:
         ledger = Path(folder) / "ledger.jsonl"
-        with _mock(prepared, seed, Path(folder), ledger) as base_url:
+        upstream, answers = prepared.scenario.upstream, prepared.answer_key
+        with mock_process(upstream, seed=seed, answers=answers, ledger=ledger) as base_url:
             began = time.perf_counter()
             steal = read_steal()
             job, origin, lag = _run(prepared, seed, base_url, target, on_progress)
@@ -83,52 +78,6 @@ def _run(
 async def _open_door(host: Host) -> str:
     """Let callers reach the service over loopback."""
     return f"http://127.0.0.1:{await host.listen('127.0.0.1', 0)}"
-
-
-@contextmanager
-def _mock(prepared: Prepared, seed: int, folder: Path, ledger: Path) -> Iterator[str]:
-    """A mock in a process of its own; yields its base URL."""
-    scenario = folder / "upstream.json"
-    upstream = msgspec.to_builtins(prepared.scenario.upstream)
-    scenario.write_bytes(msgspec.json.encode({"upstream": upstream}))
-    answers = folder / "answers.jsonl"
-    lines = [{"key": key, "label": label} for key, label in prepared.answer_key.items()]
-    answers.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
-    command = [sys.executable, "-m", "mock_llm", "serve", str(scenario), "--port", "0"]
-    command += ["--seed", str(seed), "--ledger", str(ledger), "--answers", str(answers)]
-    # Should this process be killed, the pipe ends, and the mock with it.
-    command += ["--until-eof"]
-    command += ["--no-control", "--quiet"]  # the certificate tells what they would
-    process = subprocess.Popen(  # noqa: S603 - our own module
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # Ctrl-C is for us; the mock must outlive it to hand in its ledger
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-    )
-    try:
-        yield _listening(process)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                pipe.close()
-
-
-def _listening(process: subprocess.Popen[str]) -> str:
-    """The base URL from the mock's first line."""
-    if process.stdout is None:  # asked for above
-        raise RuntimeError("the mock has no output")
-    line = process.stdout.readline().strip()
-    if "http://" not in line:
-        raise RuntimeError(f"the mock did not start: {line or 'no output'}")
-    return "http://" + line.split("http://", 1)[1]
 
 
 def _to_origin(job: AnyJob, origin: float) -> None:

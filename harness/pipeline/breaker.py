@@ -55,8 +55,8 @@ class BreakerState:
         return wait_until(self._next_s, now)
 
     def begin(self, now: float) -> None:
-        """A call is let through."""
-        if self.state == "open":
+        """A call is let through; one that asked before it opened, and is sent now, is no probe."""
+        if self.state == "open" and self.may_call(now):
             self._on("rested", now)
         if self.state == "half_open":
             self._begun += 1

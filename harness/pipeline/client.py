@@ -2,68 +2,92 @@
 
 Foreign exceptions are translated here and nowhere else: a call gives an `Answer` or raises a
 `CallError`; a cancellation passes through. Time limits are the caller's (`asyncio.timeout`
-is exact; aiohttp's own fire at whole seconds above five).
+is exact; aiohttp's own fire at whole seconds above five). Only the silence in the middle of a
+stream is watched here, where tokens are told from keep-alives, and the size of what comes.
 """
 
 import asyncio
+import errno
+import ssl
 from contextlib import suppress
 from contextvars import ContextVar
+from io import BytesIO
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import aiohttp
 from aiohttp.http import HttpProcessingError
+from aiohttp.http_exceptions import LineTooLong
 from yarl import URL
 
-from harness.pipeline.answer import Answer, BadAnswerError, Usage, answer, decode, whole
+from harness.errors import InputError
+from harness.pipeline.answer import Answer, BadAnswerError, whole
+from harness.pipeline.hints import metadata, passing, retry_after_s
+from harness.pipeline.reading import Body, Stamps, read_stream
 from harness.scenario.pipeline import Pipeline
 
-_NO_LIMITS = aiohttp.ClientTimeout(total=None, sock_connect=None, sock_read=None)
-_DATA = b"data:"
-_DONE = b"[DONE]"
+__all__ = ["CallError", "ChatClient", "Stamps", "Statistics"]
+
 _END_PATIENCE_S = 1.0
+_LARGE_BODY = 2**20  # aiohttp warns of one this large: it would be sent in one go
+_NO_LIMITS = aiohttp.ClientTimeout(total=None, sock_connect=None, sock_read=None)
 
 
 class CallError(Exception):
-    """A call that gave no answer; `word` goes into the record."""
+    """A call that gave no answer.
+
+    Attributes:
+        word: goes into the record.
+        status: of HTTP, or of the error inside a 200.
+        retry_after_s: the provider's hint, wherever it stood.
+        passing: whether a retry may succeed, where something tells more than the status does; None:
+            as `retry.may_pass` judges the status.
+    """
 
     def __init__(
-        self, word: str, status: int | None = None, retry_after_s: float | None = None
+        self,
+        word: str,
+        status: int | None = None,
+        retry_after_s: float | None = None,
+        passing: bool | None = None,
     ) -> None:
         super().__init__(word)
         self.word = word
         self.status = status
         self.retry_after_s = retry_after_s
+        self.passing = passing
 
 
-class Stamps:
-    """Times of an attempt in the making; see `harness.records.Record`."""
+class Statistics(NamedTuple):
+    """A client's connections and calls at this moment.
 
-    __slots__ = (
-        "new_connection",
-        "status",
-        "t_connected",
-        "t_first_token",
-        "t_headers",
-        "t_last_token",
-        "t_sent",
-    )
+    Attributes:
+        open: connections, those being set up included.
+        in_use: of these, with a call.
+        waiting: calls that wait for a connection of the pool.
+        made: connections begun so far.
+        in_flight: calls.
+    """
 
-    def __init__(self) -> None:
-        self.new_connection = False
-        self.status: int | None = None
-        self.t_connected: float | None = None
-        self.t_sent: float | None = None
-        self.t_headers: float | None = None
-        self.t_first_token: float | None = None
-        self.t_last_token: float | None = None
+    open: int
+    in_use: int
+    waiting: int
+    made: int
+    in_flight: int
 
 
 _STAMPS: ContextVar[Stamps] = ContextVar("stamps")
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Stamps connections; aiohttp's tracing tells the same at several times the cost."""
+    """Stamps connections; aiohttp's tracing tells the same at several times the cost.
+
+    Attributes:
+        made: connections begun.
+    """
+
+    made = 0
 
     async def connect(  # the signatures are aiohttp's
         self,
@@ -75,6 +99,7 @@ class _Connector(aiohttp.TCPConnector):
         connection = await super().connect(req, traces, timeout)
         stamps = _STAMPS.get()
         stamps.t_connected = stamps.t_sent = self._loop.time()
+        stamps.transport = connection.transport
         return connection
 
     async def _create_connection(
@@ -84,17 +109,41 @@ class _Connector(aiohttp.TCPConnector):
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109
     ) -> Any:
         _STAMPS.get().new_connection = True
+        self.made += 1
         return await super()._create_connection(req, traces, timeout)
+
+    def counts(self) -> tuple[int, int, int]:
+        """Connections that are open, those of them in use, and calls that wait for one."""
+        idle = sum(map(len, self._conns.values()))
+        in_use = len(self._acquired)
+        return idle + in_use, in_use, sum(map(len, self._waiters.values()))
 
 
 class ChatClient:
-    """A client of one endpoint: pooled, or with a session and a connection per call."""
+    """A client of one endpoint: pooled, or with a session and a connection per call.
 
-    def __init__(self, settings: Pipeline, base_url: str, api_key: str) -> None:
+    Args:
+        settings: knobs.
+        base_url: of the endpoint, such as `https://host/api/v1`.
+        api_key: sent as Bearer token.
+        ca_file: PEM file of the only authorities that are trusted; None: those that the system
+            trusts. That certificates are checked cannot be switched off.
+
+    Raises:
+        InputError: the file cannot be read, or has no certificate in it.
+    """
+
+    def __init__(
+        self, settings: Pipeline, base_url: str, api_key: str, ca_file: Path | None = None
+    ) -> None:
         self._settings = settings
         self._url = URL(f"{base_url.rstrip('/')}/chat/completions")
         self._headers = {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"}
+        self._tls = True if ca_file is None else _trust(ca_file)
         self._session: aiohttp.ClientSession | None = None
+        self._connectors: set[_Connector] = set()
+        self._made = 0
+        self._in_flight = 0
 
     async def __aenter__(self) -> Self:
         if self._settings.pool:
@@ -108,39 +157,62 @@ class ChatClient:
         traceback: TracebackType | None,
     ) -> None:
         if self._session is not None:
-            await self._session.close()
-            self._session = None
+            session, self._session = self._session, None
+            await self._close(session)
 
     def _open(self) -> aiohttp.ClientSession:
         # aiohttp's default of 100 connections would be a queue nobody asked for.
-        connector = _Connector(limit=self._settings.pool_limit or 0)
+        connector = _Connector(limit=self._settings.pool_limit or 0, ssl=self._tls)
+        self._connectors.add(connector)
         return aiohttp.ClientSession(
             connector=connector,
             timeout=_NO_LIMITS,
             headers=self._headers,
+            cookie_jar=aiohttp.DummyCookieJar(),  # no call shall depend on what came before it
         )
+
+    async def _close(self, session: aiohttp.ClientSession) -> None:
+        connector = session.connector
+        if isinstance(connector, _Connector):
+            self._connectors.discard(connector)
+            self._made += connector.made
+        await session.close()
+
+    def statistics(self) -> Statistics:
+        """Count connections and calls; costs nothing between the questions."""
+        counts = [connector.counts() for connector in self._connectors]
+        opened, in_use, waiting = (sum(column) for column in zip((0, 0, 0), *counts, strict=True))
+        made = self._made + sum(connector.made for connector in self._connectors)
+        return Statistics(opened, in_use, waiting, made, self._in_flight)
 
     async def call(self, body: bytes, key: str, attempt: int, stamps: Stamps) -> Answer:
         """Send one request and read its answer, writing down the time of every step.
+
+        A call that is cancelled, or gives up before the body's end, ends its connection.
 
         Raises:
             CallError: there is no usable answer; says why in one word.
         """
         _STAMPS.set(stamps)
         headers = {"X-Request-Key": key, "X-Attempt": str(attempt)}
+        self._in_flight += 1
         try:
             if self._session is not None:
                 return await self._post(self._session, body, headers, stamps)
-            async with self._open() as session:
+            session = self._open()
+            try:
                 return await self._post(session, body, headers, stamps)
+            finally:
+                await self._close(session)
         except BadAnswerError as error:
-            raise CallError(error.word, error.status or stamps.status) from error
-        except aiohttp.ClientError as error:
-            raise CallError(_word(error), stamps.status) from error
-        except HttpProcessingError as error:  # a line of a stream past aiohttp's buffer
-            raise CallError("line_too_long", stamps.status) from error
-        except OSError as error:
-            raise CallError("connection_error", stamps.status) from error
+            status = error.status or stamps.status
+            raise CallError(error.word, status, error.retry_after_s, error.passing) from error
+        except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
+            word = _word(error)
+            never = False if word == "certificate" else None
+            raise CallError(word, stamps.status, passing=never) from error
+        finally:
+            self._in_flight -= 1
 
     async def _post(
         self,
@@ -149,90 +221,83 @@ class ChatClient:
         headers: dict[str, str],
         stamps: Stamps,
     ) -> Answer:
-        async with session.post(
-            self._url, data=body, headers=headers, allow_redirects=False
-        ) as response:
-            return await self._read(response, stamps)
+        data = body if len(body) < _LARGE_BODY else BytesIO(body)
+        try:
+            async with session.post(
+                self._url, data=data, headers=headers, allow_redirects=False
+            ) as response:
+                return await self._read(response, stamps)
+        finally:
+            # A connection that is to be closed would first send what a peer does not read.
+            if stamps.transport is not None and stamps.transport.is_closing():
+                stamps.transport.abort()
+            stamps.transport = None
 
     async def _read(self, response: aiohttp.ClientResponse, stamps: Stamps) -> Answer:
         now = asyncio.get_running_loop().time
         stamps.status = response.status
         stamps.t_headers = now()
+        body = Body(response.content, self._settings.max_answer_bytes)
         if response.status != 200:
-            await response.read()
+            found = metadata(await body.read())
             stamps.t_first_token = stamps.t_last_token = now()
-            raise CallError(f"http_{response.status}", response.status, _retry_after_s(response))
-        read = _read_stream if self._settings.stream else _read_body
-        found = await read(response, stamps)
+            raise CallError(
+                f"http_{response.status}",
+                response.status,
+                retry_after_s(response.headers, found),
+                passing(response.status, found),
+            )
+        content_type = response.headers.get("Content-Type", "")
+        if self._settings.stream:
+            events = await read_stream(body, stamps, self._settings.stall_s)
+            if events.done:
+                await _drain(body)
+            answer = events.answer(content_type)
+        else:
+            answer = whole(await body.read(stamps), content_type)
         stamps.t_last_token = now()
-        return found
+        return answer
 
 
-async def _read_body(response: aiohttp.ClientResponse, stamps: Stamps) -> Answer:
-    """A JSON body, behind any number of keep-alives made of white space."""
-    now = asyncio.get_running_loop().time
-    parts: list[bytes] = []
-    async for part in response.content.iter_any():
-        if stamps.t_first_token is None and not part.isspace():
-            stamps.t_first_token = now()
-        parts.append(part)
-    return whole(b"".join(parts))
-
-
-async def _read_stream(response: aiohttp.ClientResponse, stamps: Stamps) -> Answer:
-    """Server-sent events; a comment is a keep-alive and no token.
-
-    Raises:
-        BadAnswerError: also `missing_done` for a stream that ends without its end mark, which both
-            official SDKs take for success.
-    """
-    now = asyncio.get_running_loop().time
-    text: list[str] = []
-    usage: Usage | None = None
-    finish: str | None = None
-    async for line in response.content:
-        if not line.startswith(_DATA):
-            continue
-        data = line[len(_DATA) :].strip()
-        if data == _DONE:
-            await _drain(response)
-            return answer("".join(text), usage, finish)
-        chunk = decode(data)
-        usage = chunk.usage or usage
-        for choice in chunk.choices or ():
-            finish = choice.finish_reason or finish
-            piece = choice.delta.content if choice.delta else None
-            if piece:
-                if stamps.t_first_token is None:
-                    stamps.t_first_token = now()
-                text.append(piece)
-    raise BadAnswerError("missing_done")
-
-
-async def _drain(response: aiohttp.ClientResponse) -> None:
+async def _drain(body: Body) -> None:
     """Read a body's end, for the connection to be used again; not every server sends one."""
-    with suppress(TimeoutError, aiohttp.ClientError):
+    with suppress(TimeoutError, aiohttp.ClientError, BadAnswerError):
         async with asyncio.timeout(_END_PATIENCE_S):
-            await response.content.read()
+            while await body.piece():
+                pass
 
 
-def _retry_after_s(response: aiohttp.ClientResponse) -> float | None:
-    """Seconds in Retry-After; its HTTP-date form and nonsense count as no hint."""
+def _trust(ca_file: Path) -> ssl.SSLContext:
     try:
-        seconds = float(response.headers["Retry-After"])
-    except (KeyError, ValueError):
-        return None
-    return seconds if 0 <= seconds < float("inf") else None
+        return ssl.create_default_context(cafile=ca_file)
+    except ssl.SSLError as error:
+        why = f"no certificate in PEM ({error.reason or error})"
+        raise InputError(f"{ca_file}: {why}; name the file of your authority") from error
+    except OSError as error:
+        raise InputError(f"{ca_file}: cannot be read: {error.strerror}") from error
 
 
-def _word(error: aiohttp.ClientError) -> str:
-    """One word for one of aiohttp's errors."""
-    if isinstance(error, aiohttp.ServerDisconnectedError):
-        return "disconnected"
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return "no_connection"
-    if isinstance(error, aiohttp.ClientPayloadError):
-        return "truncated"
-    if isinstance(error, aiohttp.ServerTimeoutError):
-        return "socket_timeout"
-    return "connection_error"
+_WORDS: tuple[tuple[type[Exception], str], ...] = (
+    (aiohttp.ServerDisconnectedError, "disconnected"),
+    (aiohttp.ClientConnectorCertificateError, "certificate"),
+    (aiohttp.ClientConnectorDNSError, "dns_failure"),
+    (aiohttp.ClientSSLError, "tls_failure"),
+    (aiohttp.ClientConnectorError, "no_connection"),
+    (aiohttp.ClientPayloadError, "truncated"),
+)
+
+
+def _word(error: Exception) -> str:
+    """One word for one of aiohttp's errors, the first that fits."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, LineTooLong):
+            return "too_large"
+        cause = cause.__cause__
+    word = next((word for kind, word in _WORDS if isinstance(error, kind)), "connection_error")
+    if word == "no_connection" and isinstance(error, OSError):
+        if error.errno == errno.ECONNREFUSED:
+            return "connection_refused"
+        if isinstance(error.__cause__, ConnectionAbortedError):  # asyncio's limit on a handshake
+            return "tls_failure"
+    return word

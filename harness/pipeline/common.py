@@ -1,15 +1,13 @@
 """What requests have in common: cache, limits and accounts, of one process or of several."""
 
 from harness.pipeline.cache import AnswerCache, answer_cache
-from harness.pipeline.limits import UserLimits
 from harness.pipeline.shared import (
     Limits,
-    MemoryLimits,
     MemorySessions,
-    RedisLimits,
     RedisLink,
     RedisSessions,
     Sessions,
+    limits_of,
 )
 from harness.scenario.pipeline import Pipeline
 
@@ -31,7 +29,7 @@ class Common:
         url = settings.redis_url
         self.link = None if url is None else RedisLink(url)
         self.cache: AnswerCache | None = answer_cache(settings, self.link)
-        self.limits: Limits | None = _limits(settings, self.link)
+        self.limits: Limits | None = limits_of(settings, self.link)
         self.sessions: Sessions = (
             MemorySessions() if self.link is None else RedisSessions(self.link)
         )
@@ -42,11 +40,3 @@ class Common:
             await self.cache.close()
         if self.link is not None:
             await self.link.close()
-
-
-def _limits(settings: Pipeline, link: RedisLink | None) -> Limits | None:
-    limit = settings.rate_limit
-    if limit is None:
-        return None
-    own = UserLimits(limit, kind=settings.limiter)
-    return MemoryLimits(own) if link is None else RedisLimits(link, own, limit)

@@ -7,8 +7,15 @@ from harness.scenario.pipeline import Backoff
 _PASSING = frozenset({408, 409, 429})
 
 
-def may_pass(status: int | None) -> bool:
-    """Whether the same request may succeed later."""
+def may_pass(status: int | None, *, passing: bool | None = None) -> bool:
+    """Whether the same request may succeed later.
+
+    Args:
+        status: of HTTP, None when none came.
+        passing: what is known better than by the status, see `client.CallError`.
+    """
+    if passing is not None:
+        return passing
     return status is None or status == 200 or status in _PASSING or status >= 500
 
 

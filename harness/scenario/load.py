@@ -25,10 +25,12 @@ from harness.scenario.variants import (
     tables,
     variant_names,
 )
+from harness.scenario.workload import Workload
+from mock_llm.config import Upstream
 from mock_llm.loader import beside, read_table
 from mock_llm.strict import FieldError, convert
 
-__all__ = ["BASE", "ScenarioFile", "load_file", "load_scenario", "variant_names"]
+__all__ = ["BASE", "ScenarioFile", "load_defaults", "load_file", "load_scenario", "variant_names"]
 
 
 class ScenarioFile(msgspec.Struct, frozen=True):
@@ -114,6 +116,19 @@ def load_file(
     for name in changed.names(selected):
         changed.resolve(name)
     return changed
+
+
+def load_defaults(overrides: Sequence[str] = (), selected: str | None = None) -> ScenarioFile:
+    """A scenario in which everything is as it is unless it is changed; see `load_file`.
+
+    Raises:
+        InputError: a `--set` is at fault, or there is no such variant.
+    """
+    written = Scenario(name="defaults", workload=Workload(), upstream=Upstream())
+    file = ScenarioFile("defaults", written, tuple(map(parse_setting, overrides)))
+    for name in file.names(selected):
+        file.resolve(name)
+    return file
 
 
 def load_scenario(path: Path, overrides: Sequence[str] = ()) -> Scenario:

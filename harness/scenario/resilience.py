@@ -84,7 +84,7 @@ class Gradient2(Table, frozen=True, kw_only=True, tag_field="kind", tag="gradien
         lowest: never fewer.
         highest: never more.
         smoothing: share of a new estimate that is taken over.
-        long_window: samples of the long-term average.
+        long_window: windows of ten calls and a second at least, of the long-term average.
         tolerance: slowdown that is not yet a queue.
     """
 

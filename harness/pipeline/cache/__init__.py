@@ -2,8 +2,8 @@
 
 from functools import partial
 
-from harness.pipeline.cache.exact import ExactCache, cache_key
 from harness.pipeline.cache.held import AnswerCache, Held
+from harness.pipeline.cache.key import cache_key
 from harness.pipeline.cache.memory import MemoryCache
 from harness.pipeline.cache.minhash import MinHashIndex
 from harness.pipeline.cache.near import Match, NearIndex, near_precision
@@ -13,7 +13,6 @@ from harness.scenario.pipeline import Pipeline
 
 __all__ = [
     "AnswerCache",
-    "ExactCache",
     "Held",
     "Match",
     "MemoryCache",

@@ -4,8 +4,8 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 
 from harness.pipeline.answer import Answer
-from harness.pipeline.cache.exact import SCOPE_BYTES
 from harness.pipeline.cache.held import Held
+from harness.pipeline.cache.key import SCOPE_BYTES
 from harness.pipeline.cache.near import NearIndex
 
 

@@ -9,7 +9,9 @@ looks only at texts with one band in common.
 
 import hashlib
 import re
+from functools import lru_cache
 from itertools import count
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,8 +48,8 @@ def banding(threshold: float, hashes: int) -> tuple[int, int]:
     return hashes, 1
 
 
-def _hash(text: str, size: int) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=size).digest(), "big")
+def _number(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
 class MinHash:
@@ -56,18 +58,17 @@ class MinHash:
     def __init__(self, shingle: int = 3, hashes: int = 128) -> None:
         self._shingle = shingle
         # (a x + b) >> 32 in 64 bits is strongly universal for x of 32 bits (Dietzfelbinger, 1996).
-        numbers = [[_hash(f"minhash {part} {n}", 8)] for part in "ab" for n in range(hashes)]
+        numbers = [[_number(f"minhash {part} {n}")] for part in "ab" for n in range(hashes)]
         self._a, self._b = np.array(numbers, np.uint64).reshape(2, hashes, 1)
 
     def __call__(self, text: str) -> Signature:
         """A text's signature, of shape (hashes,)."""
-        found = sorted(shingles(text, self._shingle))
-        smallest = np.full(len(self._a), np.iinfo(np.uint32).max, np.uint32)
+        found = [crc32(one.encode()) for one in shingles(text, self._shingle)]
+        smallest = np.full(len(self._a), np.iinfo(np.uint32).max, np.uint64)
         for start in range(0, len(found), CHUNK):
-            x = np.array([_hash(one, 4) for one in found[start : start + CHUNK]], np.uint64)
-            images = ((self._a * x + self._b) >> np.uint64(32)).astype(np.uint32)
-            smallest = np.minimum(smallest, images.min(axis=1))
-        return smallest
+            images = self._a * np.array(found[start : start + CHUNK], np.uint64) + self._b
+            smallest = np.minimum(smallest, images.min(axis=1) >> np.uint64(32))
+        return smallest.astype(np.uint32)
 
 
 class MinHashIndex:
@@ -81,7 +82,8 @@ class MinHashIndex:
 
     def __init__(self, threshold: float = 0.8, shingle: int = 3, hashes: int = 128) -> None:
         self._threshold = threshold
-        self._signature = MinHash(shingle, hashes)
+        # What is looked up in vain is added when its answer comes.
+        self._signature = lru_cache(64)(MinHash(shingle, hashes))
         self._bands, self._rows = banding(threshold, hashes)
         self._held: dict[bytes, Signature] = {}
         self._buckets: dict[tuple[int, bytes], dict[bytes, None]] = {}

@@ -209,7 +209,7 @@ class Batches:
         return batch
 
     def take_over(self, story: Story) -> None:
-        """Go on with the batches of earlier processes."""
+        """Know the batches of earlier processes; `go_on` goes on with them."""
         self._numbers = story.batch_number
         origin = self._service.origin
         for taken in story.batches.values():
@@ -217,8 +217,11 @@ class Batches:
         for key, past in story.pasts.items():
             if (batch := self._batches.get(batch_of(key))) is not None:
                 batch.pasts[key] = past.moved(origin)
+
+    def go_on(self) -> None:
+        """Serve what has been taken over."""
         for batch in self._batches.values():
-            if batch.status == "running":
+            if batch.status == "running" and batch.task is None:
                 self._start(batch)
 
     def get(self, name: str) -> Batch | None:
@@ -231,7 +234,7 @@ class Batches:
         Raises:
             Refused: it cannot be written down.
         """
-        if batch.status != "running" or batch.task is None:
+        if batch.status != "running":
             return
         if self._journal is not None and batch.why is None:
             try:
@@ -242,13 +245,18 @@ class Batches:
         for ticket in list(batch.items.values()):
             if ticket is not None:
                 self._service.withdraw(ticket, "cancelled")
-        await asyncio.wait([batch.task])
+        if batch.task is None:
+            batch.end("cancelled")
+        else:
+            await asyncio.wait([batch.task])
 
     def stop(self) -> None:
         """Begin no more items; those in flight may end."""
         for batch in self._batches.values():
             if batch.status == "running":
                 self._stop(batch, "stopped")
+                if batch.task is None:
+                    batch.end("stopped")
                 for ticket in list(batch.items.values()):
                     if ticket is not None and ticket.task is None:
                         self._service.withdraw(ticket, DRAINING)

@@ -76,9 +76,9 @@ class Host:
         self._client = ChatClient(settings, tools.base_url, tools.api_key)
 
     async def __aenter__(self) -> Self:
+        self._common = common = Common(self._set)  # first: it may refuse its settings
         story = self._take_up()
         await self._client.__aenter__()
-        self._common = common = Common(self._set)
         self.service = Service(
             self._set,
             self._tools,
@@ -95,8 +95,8 @@ class Host:
         self._runner = web.AppRunner(
             app, handler_cancellation=True, access_log=None, shutdown_timeout=FAREWELL_S
         )
-        await self._runner.setup()
         self.batches.take_over(story)
+        await self._runner.setup()
         if self._keeper is not None:
             self._keeper.story = Story()  # it has been taken over
         return self
@@ -130,6 +130,7 @@ class Host:
         """
         site = web.TCPSite(self._runner, host, port, backlog=BACKLOG, ssl_context=tls)
         await site.start()
+        self.batches.go_on()  # not before: an address that cannot be had shall cost nothing
         return int(self._runner.addresses[0][1])
 
     async def drain(self, limit_s: float) -> int:

@@ -1,0 +1,113 @@
+"""`harness serve`: the pipeline as a service that people and programs ask over HTTP."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+from harness.cli.places import check_file
+from harness.cli.run import Sets
+from harness.engines.serving import Serving
+from harness.engines.serving import serve as run_service
+from harness.errors import InputError
+from harness.experiments.run import prepare_variant
+from harness.scenario.load import BASE, ScenarioFile, load_defaults, load_file
+
+
+def serve(
+    scenario: Annotated[Path | None, typer.Argument(help="Scenario file (TOML).")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8080,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    upstream_url: Annotated[
+        str | None, typer.Option(help="A provider's base URL; else a mock of its own.")
+    ] = None,
+    key_env: Annotated[
+        str, typer.Option(help="Environment variable with the provider's key.")
+    ] = "OPENROUTER_API_KEY",
+    variant: Annotated[str, typer.Option(help="A variant of the scenario.")] = BASE,
+    sets: Sets = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the weather; default: the scenario's.")
+    ] = None,
+    drain: Annotated[
+        float, typer.Option(min=0, max=86_400, help="Seconds for what is under way at the end.")
+    ] = 30.0,
+    redis_url: Annotated[
+        str | None, typer.Option(help="Sets pipeline.redis_url, shared by several processes.")
+    ] = None,
+    records: Annotated[
+        Path | None, typer.Option(help="Write every HTTP call there (JSONL).")
+    ] = None,
+    journal: Annotated[
+        Path | None, typer.Option(help="Outlives the process; the next one goes on with it.")
+    ] = None,
+) -> int:
+    """Serve reviews at http://HOST:PORT until SIGTERM or Ctrl-C."""
+    overrides = list(sets or [])
+    if redis_url is not None:
+        overrides.append(f"pipeline.redis_url={json.dumps(redis_url)}")
+    file = _file(scenario, overrides, variant)
+    key = None if upstream_url is None else _key(_checked(upstream_url), key_env)
+    if records is not None:
+        check_file("--records", str(records))
+    prepared = prepare_variant(file, variant, None if scenario is None else scenario.parent)
+    serving = Serving(
+        prepared=prepared,
+        host=host,
+        port=port,
+        seed=file.written.seed if seed is None else seed,
+        upstream_url=upstream_url,
+        api_key=key,
+        drain_s=drain,
+        records=records,
+        journal=journal,
+    )
+    return run_service(serving, _tell)
+
+
+def _file(scenario: Path | None, overrides: list[str], variant: str) -> ScenarioFile:
+    if scenario is None:
+        return load_defaults(overrides, variant)
+    return load_file(scenario, overrides, variant)
+
+
+def _checked(url: str) -> str:
+    """The URL of a provider.
+
+    Raises:
+        InputError: it is none, or holds a password, which would be shown.
+    """
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise InputError(f"--upstream-url {url}: give a base URL, such as https://host/api/v1")
+    if "@" in parts.netloc:
+        raise InputError("--upstream-url: no password in it: the key comes from --key-env")
+    return url
+
+
+def _key(url: str, name: str) -> str:
+    """The provider's key, which nobody is ever told.
+
+    Raises:
+        InputError: there is none.
+    """
+    key = os.environ.get(name, "").strip()
+    if not key:
+        why = f"no key for {url} in ${name}"
+        raise InputError(f"{why}: export it, or name another variable with --key-env")
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise InputError(f"the key in ${name} has characters that no header can hold")
+    return key
+
+
+def _tell(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()

@@ -1,0 +1,159 @@
+"""The service as a process: a mock of its own, signals, and an end that loses nothing."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from harness.engines.base import Prepared, toolkit
+from harness.engines.mock_process import mock_process
+from harness.errors import InputError
+from harness.pipeline.money import Purse
+from harness.pipeline.service.host import Host
+from harness.pipeline.toolkit import Toolkit
+from harness.records import Record, moved
+from mock_llm.serve import listening, when_told
+from mock_llm.settings import calm_collector, loop_factory
+
+CUT_SHORT = 1
+INTERRUPTED = 130
+
+_LOG = logging.getLogger(__name__)
+
+
+class Serving(msgspec.Struct, frozen=True, kw_only=True):
+    """What a service is started with.
+
+    Attributes:
+        prepared: settings, router and prices.
+        host: address to listen on.
+        port: 0 for any free one.
+        seed: of the weather of its own mock, and of the backoff.
+        upstream_url: of the provider; None: a mock of its own.
+        api_key: of the provider; None: the mock takes any.
+        drain_s: how long what is under way may go on after the first signal.
+        records: every row is written to it (JSONL); times count from the start.
+        journal: see `Host`.
+    """
+
+    prepared: Prepared
+    host: str = "127.0.0.1"
+    port: int = 0
+    seed: int = 1
+    upstream_url: str | None = None
+    api_key: str | None = None
+    drain_s: float = 30.0
+    records: Path | None = None
+    journal: Path | None = None
+
+
+def serve(serving: Serving, tell: Callable[[str], None]) -> int:
+    """Serve until SIGTERM or SIGINT, then finish what is under way; a second signal cuts it short.
+
+    Args:
+        serving: what with.
+        tell: is handed one line as soon as requests can come.
+
+    Returns:
+        The exit code: 0, 1 when something was still under way after `drain_s`, 130 after a second
+        signal.
+
+    Raises:
+        InputError: the address cannot be had, the file of records cannot be written, or the journal
+            cannot be gone on with.
+    """
+    upstream = serving.prepared.scenario.upstream
+    given = serving.upstream_url
+    place = mock_process(upstream, seed=serving.seed) if given is None else nullcontext(given)
+    with place as base_url, asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(_serve(serving, base_url, tell))
+
+
+async def _serve(serving: Serving, base_url: str, tell: Callable[[str], None]) -> int:
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    when_told(lambda: hurry.set() if stop.is_set() else stop.set())
+    prepared, rows = serving.prepared, _Rows()
+    tools = _tools(serving, base_url)
+    settings, journal = prepared.scenario.pipeline, serving.journal
+    host = Host(settings, tools, prepared.router, record=rows.add, journal=journal)
+    try:
+        async with host:
+            with listening((serving.host, serving.port)):
+                port = await host.listen(serving.host, serving.port)
+            rows.open(serving.records)
+            shown = f"[{serving.host}]" if ":" in serving.host else serving.host
+            tell(f"serving on http://{shown}:{port} (upstream {base_url})")
+            if host.in_doubt:
+                tell(_doubt(host))
+            calm_collector()
+            await stop.wait()
+            return await _drain(host, serving.drain_s, hurry)
+    finally:
+        rows.close()
+
+
+async def _drain(host: Host, limit_s: float, hurry: asyncio.Event) -> int:
+    """Finish what is under way, unless there is a hurry; returns the exit code."""
+    draining = asyncio.create_task(host.drain(limit_s))
+    hurried = asyncio.create_task(hurry.wait())
+    await asyncio.wait({draining, hurried}, return_when=asyncio.FIRST_COMPLETED)
+    hurried.cancel()
+    if draining.done():
+        return CUT_SHORT if draining.result() else 0
+    draining.cancel()
+    await asyncio.wait({draining})
+    return INTERRUPTED
+
+
+def _doubt(host: Host) -> str:
+    usd = sum(one.usd for one in host.in_doubt)
+    return (
+        f"{len(host.in_doubt)} attempts were in flight when the last service ended: "
+        f"made again, they may be paid twice (${usd:.6f})"
+    )
+
+
+def _tools(serving: Serving, base_url: str) -> Toolkit:
+    prepared = serving.prepared
+    tools = toolkit(prepared, serving.seed, base_url, None)
+    models = prepared.scenario.upstream.models
+    return msgspec.structs.replace(
+        tools,
+        api_key=serving.api_key or tools.api_key,
+        purse=Purse(prepared.scenario.pipeline.budget),
+        max_completions={name: model.max_completion_tokens for name, model in models.items()},
+    )
+
+
+class _Rows:
+    """Rows on their way into a file, whole lines only; without a file they are dropped."""
+
+    def __init__(self) -> None:
+        self._origin = asyncio.get_running_loop().time()
+        self._file: BinaryIO | None = None
+
+    def open(self, path: Path | None) -> None:
+        if path is None:
+            return
+        try:
+            self._file = path.open("wb", buffering=0)
+        except OSError as error:
+            raise InputError(f"--records {path}: cannot be written: {error.strerror}") from error
+
+    def add(self, row: Record) -> None:
+        if self._file is None:
+            return
+        try:
+            self._file.write(msgspec.json.encode(moved(row, -self._origin)) + b"\n")
+        except OSError as error:  # no request shall fail for it
+            _LOG.error("records end here: %s", error.strerror)
+            self.close()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
