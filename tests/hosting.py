@@ -13,6 +13,7 @@ from harness.engines.base import prices_of
 from harness.engines.virtual import routed
 from harness.engines.virtual_loop import VirtualLoop, run_virtual
 from harness.pipeline.routing import SingleRouter
+from harness.pipeline.secret import Secret
 from harness.pipeline.service.host import Host
 from harness.pipeline.toolkit import Toolkit
 from harness.records import Record
@@ -72,7 +73,7 @@ def toolkit(seed: int = 1, url: str = URL) -> Toolkit:
     """What a service is handed."""
     return Toolkit(
         base_url=url,
-        api_key="sk-or-v1-test",
+        api_key=Secret("sk-or-v1-test"),
         prices=prices_of(Upstream()),
         uniform=Keyed(seed).uniform,
         count_tokens=estimate,

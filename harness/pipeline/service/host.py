@@ -73,7 +73,7 @@ class Host:
         self._drain_s = drain_s
         self._journal = journal
         self._keeper: Keeper | None = None
-        self._client = ChatClient(settings, tools.base_url, tools.api_key)
+        self._client = ChatClient(settings, tools.base_url, tools.api_key.reveal())
 
     async def __aenter__(self) -> Self:
         self._common = common = Common(self._set)  # first: it may refuse its settings

@@ -73,7 +73,7 @@ class Keeper(Journal):
                 raise InputError(f"{path}: another process is writing it: let it end first")
             story = _read(place, header, str(path))
             in_doubt = story.close()
-            keeper = cls(_rewritten(place, header, story, str(path)))
+            keeper = cls(_rewritten(place, header, story, str(path)), str(path))
         finally:
             old.close()
         keeper.story, keeper.in_doubt = story, in_doubt
