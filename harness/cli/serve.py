@@ -15,6 +15,7 @@ from harness.engines.serving import Serving
 from harness.engines.serving import serve as run_service
 from harness.errors import InputError
 from harness.experiments.run import prepare_variant
+from harness.pipeline.secret import Secret
 from harness.scenario.load import BASE, ScenarioFile, load_defaults, load_file
 
 
@@ -61,7 +62,7 @@ def serve(
         port=port,
         seed=file.written.seed if seed is None else seed,
         upstream_url=upstream_url,
-        api_key=key,
+        api_key=None if key is None else Secret(key),
         drain_s=drain,
         records=records,
         journal=journal,

@@ -12,7 +12,7 @@ import msgspec
 from harness.engines.base import Prepared, toolkit
 from harness.engines.mock_process import mock_process
 from harness.errors import InputError
-from harness.pipeline.money import Purse
+from harness.pipeline.secret import Secret
 from harness.pipeline.service.host import Host
 from harness.pipeline.toolkit import Toolkit
 from harness.records import Record, moved
@@ -45,7 +45,7 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 0
     seed: int = 1
     upstream_url: str | None = None
-    api_key: str | None = None
+    api_key: Secret | None = None
     drain_s: float = 30.0
     records: Path | None = None
     journal: Path | None = None
@@ -120,13 +120,7 @@ def _doubt(host: Host) -> str:
 def _tools(serving: Serving, base_url: str) -> Toolkit:
     prepared = serving.prepared
     tools = toolkit(prepared, serving.seed, base_url, None)
-    models = prepared.scenario.upstream.models
-    return msgspec.structs.replace(
-        tools,
-        api_key=serving.api_key or tools.api_key,
-        purse=Purse(prepared.scenario.pipeline.budget),
-        max_completions={name: model.max_completion_tokens for name, model in models.items()},
-    )
+    return msgspec.structs.replace(tools, api_key=serving.api_key or tools.api_key)
 
 
 class _Rows:
