@@ -166,12 +166,14 @@ def test_what_cannot_be_written_down_is_not_sent(
         found = await front.ended("b000001")
         assert (found["status"], found["results"]) == ("stopped", [])
         assert sent(front) == []
+        assert tools.purse.statistics().reserved_usd == 0
         monkeypatch.undo()
 
     async def after(front: Front) -> None:
         assert (await front.ended("b000001"))["outcomes"] == {"ok": 3}
 
-    serve(test, journal=tmp_path / "j")
+    tools = toolkit()
+    serve(test, journal=tmp_path / "j", tools=tools)
     serve(after, journal=tmp_path / "j")
 
 

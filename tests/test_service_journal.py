@@ -22,7 +22,7 @@ from harness.pipeline.routing import SingleRouter
 from harness.pipeline.service import keeping
 from harness.pipeline.service import lines as parts
 from harness.pipeline.service.keeping import Keeper, header_of
-from harness.pipeline.service.lines import Asked, Before, Ended, Line, Result, Story, Taken
+from harness.pipeline.service.lines import Asked, Ended, Line, Result, Story, Taken
 from harness.records import Record
 from harness.scenario.pipeline import Backoff
 from mock_llm.faults import ServerError
@@ -360,15 +360,38 @@ def test_a_full_disk_leaves_the_journal(tmp_path: Path, monkeypatch: pytest.Monk
     assert [one.name for one in tmp_path.iterdir()] == ["j"]
 
 
+def test_half_a_line_is_taken_back(tmp_path: Path) -> None:
+    """A disk that took a part of a line and then no more leaves a journal that can be read."""
+
+    class Full:
+        def __init__(self, file: Any) -> None:
+            self._file, self.room = file, 10
+
+        def write(self, data: bytes) -> int:
+            if not self.room:
+                raise OSError(28, "No space left on device")
+            taken, self.room = self._file.write(data[: self.room]), 0
+            return int(taken)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._file, name)
+
+    keeper = Keeper.take_up(tmp_path / "j", HEADER)
+    file = keeper._file
+    keeper._file = Full(file)  # type: ignore[assignment]
+    with pytest.raises(InputError, match="No space left"):
+        keeper.asked("k1", "u", "d")
+    keeper._file = file
+    keeper.asked("k2", "u", "d")
+    keeper.close()
+    again = Keeper.take_up(tmp_path / "j", HEADER)
+    again.close()
+    assert list(again.story.asked) == ["k2"]
+
+
 def test_the_first_line_tells_it_from_a_jobs_journal(tmp_path: Path) -> None:
     """A batch run does not go on with a service's journal either."""
     Keeper.take_up(tmp_path / "j", HEADER).close()
     job = Header(version="1", engine="live", variant="a", seed=1, scenario="s", corpus="c")
     with pytest.raises(InputError):
         Journal.resume(tmp_path / "j", job)
-
-
-def test_before_any_line_there_is_nothing() -> None:
-    """An empty story is one line of zeros."""
-    (line,) = Story().lines()
-    assert line == Before(batches=0, requests=0, end_s=0.0, spent=[], lost=[])
