@@ -43,6 +43,9 @@ def serve(
     records: Annotated[
         Path | None, typer.Option(help="Write every HTTP call there (JSONL).")
     ] = None,
+    journal: Annotated[
+        Path | None, typer.Option(help="Outlives the process; the next one goes on with it.")
+    ] = None,
 ) -> int:
     """Serve reviews at http://HOST:PORT until SIGTERM or Ctrl-C."""
     overrides = list(sets or [])
@@ -62,6 +65,7 @@ def serve(
         api_key=None if key is None else Secret(key),
         drain_s=drain,
         records=records,
+        journal=journal,
     )
     return run_service(serving, _tell)
 

@@ -37,6 +37,7 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
         api_key: of the provider; None: the mock takes any.
         drain_s: how long what is under way may go on after the first signal.
         records: every row is written to it (JSONL); times count from the start.
+        journal: see `Host`.
     """
 
     prepared: Prepared
@@ -47,6 +48,7 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     api_key: Secret | None = None
     drain_s: float = 30.0
     records: Path | None = None
+    journal: Path | None = None
 
 
 def serve(serving: Serving, tell: Callable[[str], None]) -> int:
@@ -61,7 +63,8 @@ def serve(serving: Serving, tell: Callable[[str], None]) -> int:
         signal.
 
     Raises:
-        InputError: the address cannot be had, or the file of records cannot be written.
+        InputError: the address cannot be had, the file of records cannot be written, or the journal
+            cannot be gone on with.
     """
     upstream = serving.prepared.scenario.upstream
     given = serving.upstream_url
@@ -75,7 +78,8 @@ async def _serve(serving: Serving, base_url: str, tell: Callable[[str], None]) -
     when_told(lambda: hurry.set() if stop.is_set() else stop.set())
     prepared, rows = serving.prepared, _Rows()
     tools = _tools(serving, base_url)
-    host = Host(prepared.scenario.pipeline, tools, prepared.router, record=rows.add)
+    settings, journal = prepared.scenario.pipeline, serving.journal
+    host = Host(settings, tools, prepared.router, record=rows.add, journal=journal)
     try:
         async with host:
             with listening((serving.host, serving.port)):
@@ -83,6 +87,8 @@ async def _serve(serving: Serving, base_url: str, tell: Callable[[str], None]) -
             rows.open(serving.records)
             shown = f"[{serving.host}]" if ":" in serving.host else serving.host
             tell(f"serving on http://{shown}:{port} (upstream {base_url})")
+            if host.in_doubt:
+                tell(_doubt(host))
             calm_collector()
             await stop.wait()
             return await _drain(host, serving.drain_s, hurry)
@@ -101,6 +107,14 @@ async def _drain(host: Host, limit_s: float, hurry: asyncio.Event) -> int:
     draining.cancel()
     await asyncio.wait({draining})
     return INTERRUPTED
+
+
+def _doubt(host: Host) -> str:
+    usd = sum(one.usd for one in host.in_doubt)
+    return (
+        f"{len(host.in_doubt)} attempts were in flight when the last service ended: "
+        f"made again, they may be paid twice (${usd:.6f})"
+    )
 
 
 def _tools(serving: Serving, base_url: str) -> Toolkit:
