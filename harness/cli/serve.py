@@ -1,8 +1,11 @@
 """`harness serve`: the pipeline as a service that people and programs ask over HTTP."""
 
 import json
+import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -15,6 +18,7 @@ from harness.engines.serving import Serving
 from harness.engines.serving import serve as run_service
 from harness.errors import InputError
 from harness.experiments.run import prepare_variant
+from harness.pipeline.service.logs import logging_to
 from harness.scenario.load import BASE, ScenarioFile, load_defaults, load_file
 
 
@@ -39,6 +43,13 @@ def serve(
     redis_url: Annotated[
         str | None, typer.Option(help="Sets pipeline.redis_url, shared by several processes.")
     ] = None,
+    ca_file: Annotated[
+        Path | None, typer.Option(help="Trust these authorities only (PEM), for the provider.")
+    ] = None,
+    log: Annotated[
+        Path | None, typer.Option(help="Append the log there (JSON lines); else standard error.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No log.")] = False,
     records: Annotated[
         Path | None, typer.Option(help="Write every HTTP call there (JSONL).")
     ] = None,
@@ -51,18 +62,40 @@ def serve(
     key = None if upstream_url is None else _key(_checked(upstream_url), key_env)
     if records is not None:
         check_file("--records", str(records))
+    if log is not None:
+        check_file("--log", str(log))
     prepared = prepare_variant(file, variant, None if scenario is None else scenario.parent)
-    serving = Serving(
-        prepared=prepared,
-        host=host,
-        port=port,
-        seed=file.written.seed if seed is None else seed,
-        upstream_url=upstream_url,
-        api_key=key,
-        drain_s=drain,
-        records=records,
-    )
-    return run_service(serving, _tell)
+    with _logging(log, quiet=quiet) as logger:
+        serving = Serving(
+            prepared=prepared,
+            host=host,
+            port=port,
+            seed=file.written.seed if seed is None else seed,
+            upstream_url=upstream_url,
+            api_key=key,
+            drain_s=drain,
+            ca_file=ca_file,
+            log=logger,
+            records=records,
+        )
+        return run_service(serving, _tell)
+
+
+@contextmanager
+def _logging(path: Path | None, *, quiet: bool) -> Iterator[logging.Logger | None]:
+    """The service's log, or none; its file is closed at the end."""
+    if quiet:
+        yield None
+    elif path is None:
+        with logging_to(sys.stderr) as logger:
+            yield logger
+    else:
+        try:
+            file = path.open("a", encoding="utf-8", buffering=1)
+        except OSError as error:
+            raise InputError(f"--log {path}: cannot be written: {error.strerror}") from error
+        with file, logging_to(file) as logger:
+            yield logger
 
 
 def _file(scenario: Path | None, overrides: list[str], variant: str) -> ScenarioFile:

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,6 +14,8 @@ from harness.engines.mock_process import mock_process
 from harness.errors import InputError
 from harness.pipeline.money import Purse
 from harness.pipeline.service.host import Host
+from harness.pipeline.service.lag import TICK_S, LagMeter
+from harness.pipeline.service.monitor import Monitor
 from harness.pipeline.toolkit import Toolkit
 from harness.records import Record, moved
 from mock_llm.serve import listening, when_told
@@ -21,6 +23,9 @@ from mock_llm.settings import calm_collector, loop_factory
 
 CUT_SHORT = 1
 INTERRUPTED = 130
+LAGS = round(10 / TICK_S)
+"""Lags of the loop that are kept: of the last 10 s."""
+LOOK_S = 1.0
 
 _LOG = logging.getLogger(__name__)
 
@@ -36,6 +41,8 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
         upstream_url: of the provider; None: a mock of its own.
         api_key: of the provider; None: the mock takes any.
         drain_s: how long what is under way may go on after the first signal.
+        ca_file: PEM file of the only authorities that the provider's certificate may be of.
+        log: is told of requests and refusals; None: nobody is.
         records: every row is written to it (JSONL); times count from the start.
     """
 
@@ -46,6 +53,8 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     upstream_url: str | None = None
     api_key: str | None = None
     drain_s: float = 30.0
+    ca_file: Path | None = None
+    log: logging.Logger | None = None
     records: Path | None = None
 
 
@@ -75,9 +84,21 @@ async def _serve(serving: Serving, base_url: str, tell: Callable[[str], None]) -
     when_told(lambda: hurry.set() if stop.is_set() else stop.set())
     prepared, rows = serving.prepared, _Rows()
     tools = _tools(serving, base_url)
-    host = Host(prepared.scenario.pipeline, tools, prepared.router, record=rows.add)
+    monitor = Monitor(serving.log)
     try:
-        async with host:
+        async with (
+            LagMeter(keep=LAGS) as lag,
+            Host(
+                prepared.scenario.pipeline,
+                tools,
+                prepared.router,
+                record=rows.add,
+                ca_file=serving.ca_file,
+                monitor=monitor,
+                lag=lag,
+            ) as host,
+            _watching(host),
+        ):
             with listening((serving.host, serving.port)):
                 port = await host.listen(serving.host, serving.port)
             rows.open(serving.records)
@@ -85,9 +106,37 @@ async def _serve(serving: Serving, base_url: str, tell: Callable[[str], None]) -
             tell(f"serving on http://{shown}:{port} (upstream {base_url})")
             calm_collector()
             await stop.wait()
+            monitor.changed("draining", state=True, good=False)
             return await _drain(host, serving.drain_s, hurry)
     finally:
         rows.close()
+
+
+@asynccontextmanager
+async def _watching(host: Host) -> AsyncIterator[None]:
+    """Have what can go wrong looked at once a second, and said when it has changed."""
+
+    async def keep_looking() -> None:
+        while True:
+            _look(host)
+            await asyncio.sleep(LOOK_S)
+
+    looking = asyncio.create_task(keep_looking())
+    try:
+        yield
+    finally:
+        looking.cancel()
+        await asyncio.wait([looking])
+        _look(host)
+
+
+def _look(host: Host) -> None:
+    processor, link = host.service.processor, host.common.link
+    for model, state in processor.guards.states().items():
+        host.monitor.changed(f"breaker {model}", state, good="closed")
+    if link is not None:
+        host.monitor.changed("redis up", link.up, good=True)
+    host.monitor.changed("out of money", processor.books.broke, good=None)
 
 
 async def _drain(host: Host, limit_s: float, hurry: asyncio.Event) -> int:

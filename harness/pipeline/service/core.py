@@ -24,6 +24,7 @@ from harness.pipeline.costs import tiers
 from harness.pipeline.processor import Processor
 from harness.pipeline.request import Item, Request
 from harness.pipeline.routing import Router
+from harness.pipeline.service.monitor import Monitor
 from harness.pipeline.service.tickets import Ask, Reason, Refused, Served, Ticket
 from harness.pipeline.toolkit import Toolkit
 from harness.pipeline.waiting import WaitingRoom
@@ -48,8 +49,10 @@ class Service:
         client: does the calls; opened and closed by whoever made it.
         common: cache, limits of the users, and their accounts.
         record: is handed every row.
+        monitor: counts.
 
     Attributes:
+        processor: serves requests.
         draining: lets nothing in any more.
         room: those who wait.
         busy: workers that serve.
@@ -65,6 +68,7 @@ class Service:
         *,
         common: Common,
         record: Callable[[Record], object] = _nobody,
+        monitor: Monitor | None = None,
     ) -> None:
         self.draining = False
         self.busy = 0
@@ -84,7 +88,8 @@ class Service:
         self._idle.set()
         self._limits = common.limits
         self._sessions = common.sessions
-        self._processor = Processor(
+        self._monitor = monitor or Monitor()
+        self.processor = Processor(
             settings,
             tools,
             client,
@@ -218,6 +223,7 @@ class Service:
 
     def _refuse(self, ask: Ask, reason: Reason, retry_after_s: float | None = None) -> NoReturn:
         """Write a refusal down, and say it."""
+        self._monitor.refused(ask, reason, retry_after_s)
         row = self._ticket(ask).request.unsent(self._now(), "rejected", reason)
         self.outcomes[row.outcome] += 1
         self._record(row)
@@ -241,7 +247,7 @@ class Service:
     async def _serve(self, ticket: Ticket) -> None:
         answer = None
         try:
-            answer = await self._processor.handle(ticket.request)
+            answer = await self.processor.handle(ticket.request)
         finally:
             self.busy -= 1
             heappush(self._free, ticket.request.worker)
@@ -272,6 +278,7 @@ class Service:
         self._known.pop(ticket.ask.key, None)
         served = Served(tuple(ticket.rows), answer)
         self.outcomes[served.rows[-1].outcome if served.rows else "failed"] += 1
+        self._monitor.ended(ticket.ask, served)
         if not ticket.ended.done():
             ticket.ended.set_result(served)
         self._ended[ticket.ask.key] = ticket.ask, served

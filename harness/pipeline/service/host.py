@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -13,6 +14,9 @@ from harness.pipeline.common import Common
 from harness.pipeline.routing import Router
 from harness.pipeline.service.batches import Batches
 from harness.pipeline.service.core import Service
+from harness.pipeline.service.lag import LagMeter
+from harness.pipeline.service.metrics import Exposition, Watched
+from harness.pipeline.service.monitor import Monitor
 from harness.pipeline.service.web import Front
 from harness.pipeline.toolkit import Toolkit
 from harness.records import Record
@@ -21,10 +25,6 @@ from harness.scenario.pipeline import Pipeline
 BACKLOG = 4096  # a burst of a thousand users must not meet a full backlog
 FAREWELL_S = 2.0
 """How long readers of the last answers are waited for."""
-
-
-def _no_metrics() -> tuple[bytes, str]:
-    return b"", "text/plain; version=0.0.4"
 
 
 class Host:
@@ -36,13 +36,19 @@ class Host:
         router: decides about each review's model.
         record: is handed every row.
         drain_s: how long what is under way may go on at the end.
+        ca_file: PEM file of the only authorities that the provider's certificate may be of.
+        monitor: counts, and logs where it has a log.
+        lag: of the loop, where it is measured.
 
     Attributes:
+        monitor: what was handed in, or its own.
         service: behind it; there while it is open.
+        common: what its requests have in common.
         batches: of the service.
     """
 
     service: Service
+    common: Common
     batches: Batches
 
     def __init__(
@@ -53,16 +59,21 @@ class Host:
         *,
         record: Callable[[Record], object],
         drain_s: float = 0.0,
+        ca_file: Path | None = None,
+        monitor: Monitor | None = None,
+        lag: LagMeter | None = None,
     ) -> None:
+        self.monitor = monitor or Monitor()
+        self._lag = lag
         self._set = settings
         self._tools = tools
         self._router = router
         self._record = record
         self._drain_s = drain_s
-        self._client = ChatClient(settings, tools.base_url, tools.api_key)
+        self._client = ChatClient(settings, tools.base_url, tools.api_key, ca_file)
 
     async def __aenter__(self) -> Self:
-        self._common = common = Common(self._set)  # first: it may refuse its settings
+        self.common = common = Common(self._set)  # first: it may refuse its settings
         await self._client.__aenter__()
         self.service = Service(
             self._set,
@@ -71,9 +82,19 @@ class Host:
             self._client,
             common=common,
             record=self._record,
+            monitor=self.monitor,
         )
         self.batches = Batches(self.service, common.limits)
-        app = Front(self.service, self.batches, _no_metrics).app()
+        watched = Watched(
+            self.service,
+            self.batches,
+            self._client,
+            common,
+            self._tools.purse,
+            self.monitor,
+            self._lag,
+        )
+        app = Front(self.service, self.batches, Exposition(watched)).app()
         self._runner = web.AppRunner(
             app, handler_cancellation=True, access_log=None, shutdown_timeout=FAREWELL_S
         )
@@ -89,7 +110,7 @@ class Host:
         await self.drain(self._drain_s)
         await self._runner.cleanup()
         await self._client.__aexit__(kind, error, traceback)
-        await self._common.close()
+        await self.common.close()
 
     def protocol_factory(self) -> asyncio.BaseProtocol:
         """Return the protocol of a new connection."""
