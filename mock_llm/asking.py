@@ -1,5 +1,7 @@
 """What a request asks, and whose it is."""
 
+from functools import lru_cache
+
 from aiohttp import hdrs, web
 from aiohttp.http_parser import RawRequestMessage
 from multidict import CIMultiDictProxy, istr
@@ -28,8 +30,8 @@ class Asking:
 
     def account(self, headers: CIMultiDictProxy[str]) -> str | Refusal:
         """Return whose page is asked for, as the ledger has it, or why nobody is known."""
-        account = _bearer(headers.get(hdrs.AUTHORIZATION, ""))
-        return self._unknown(account) or masked(_clean(account))
+        account, shown = _asker(headers.get(hdrs.AUTHORIZATION, ""))
+        return self._unknown(account) or shown
 
     def read(
         self, message: RawRequestMessage, body: bytes, row: Row, replay: Replay | None
@@ -41,8 +43,8 @@ class Asking:
         headers = message.headers
         row.attempt = _clean(headers.get(ATTEMPT, ""))
         key = headers.get(REQUEST_KEY, "")
-        account = _bearer(headers.get(hdrs.AUTHORIZATION, ""))
-        row.key, row.account = _clean(key), masked(_clean(account))
+        account, row.account = _asker(headers.get(hdrs.AUTHORIZATION, ""))
+        row.key = _clean(key)
         unknown, call = self._unknown(account), None
         if replay is not None and (unknown is None or not (account or self._keys)):
             wanted = asked(message.method, message.path, headers, body)
@@ -83,9 +85,12 @@ async def body_of(request: web.BaseRequest, link: Connection) -> bytes:
     return await request.read()
 
 
-def _bearer(authorization: str) -> str:
+@lru_cache(maxsize=1024)
+def _asker(authorization: str) -> tuple[str, str]:
+    """An account, and how the ledger shows it; a client sends the same with every request."""
     scheme, _, token = authorization.partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
+    account = token.strip() if scheme.lower() == "bearer" else ""
+    return account, masked(_clean(account))
 
 
 def _clean(text: str) -> str:

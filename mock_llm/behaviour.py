@@ -103,6 +103,7 @@ class Provider:
             armed.get((name, fault)) or ArmedFault(name, fault, weather.stream(f"fault:{name}"))
             for name, fault in upstream.faults.items()
         ]
+        self._steady = upstream.drift is None and upstream.regime is None
         self._setup = compiled(weather, "setup", upstream.connection_setup)
         self._count = counter(upstream.token_counts)
 
@@ -142,7 +143,7 @@ class Provider:
         offer = self._offers[call.model]
         good = self._answer(call, offer, draw, now)
         struck = msgspec.structs.replace(call, key=fault_key(call, hop)) if hop else call
-        plan = self._struck(good, struck, since_s)
+        plan = self._struck(good, struck, since_s) if self._faults else good
         if plan.cost_usd and plan.completion_tokens != good.completion_tokens:
             unsaid = good.completion_tokens - plan.completion_tokens
             cost_usd = max(plan.cost_usd - unsaid * offer.completion_usd, 0.0)
@@ -225,12 +226,12 @@ class Provider:
             said, tool_calls = self._said(call, offer)
         except Unsatisfiable as error:
             return refusal(call, 400, "invalid_request", f"Invalid schema: {error}")
-        cached = offer.cached_tokens(call, now)
+        cached = 0 if offer.cache is None else offer.cached_tokens(call, now)
         fresh = call.prompt_tokens - cached
-        pace = self._pace(now)
+        pace = 1.0 if self._steady else self._pace(now)
         first = pace * offer.first_token_s(call, draw, fresh, now)
         return Plan(
-            setup_s=self._setup_s(call, draw),
+            setup_s=self._setup_s(call, draw) if call.new_connection else 0.0,
             first_token_s=first,
             last_token_s=first + pace * max(said.tokens - 1, 0) * offer.itl(call.key, draw),
             reply=said.text,
@@ -245,12 +246,10 @@ class Provider:
             draw=draw,
         )
 
-    def _truth(self, call: Call) -> str | None:
+    def _truth(self, key: str, text: str) -> str | None:
         """The right label, by the request's key or by its text alone."""
-        known = self.answers.get(asked_key(call.key))
-        if known is None and self.answers:
-            return self.answers.get(request_key(call.text))
-        return known
+        known = self.answers.get(key)
+        return self.answers.get(request_key(text)) if known is None else known
 
     def _said(self, call: Call, offer: Offer) -> Said:
         if self.text_of is not None and (given := self.text_of(call)) is not None:
@@ -262,7 +261,8 @@ class Provider:
             text = words(wanted or TEXT_TOKENS)
         else:
             uniform = self._label(key, 0)
-            text = reply(call.text, self._truth(call), offer.model.skill, uniform)
+            truth = self._truth(key, call.text) if self.answers else None
+            text = reply(call.text, truth, offer.model.skill, uniform)
             text = padded(text, wanted) if wanted else text
         if call.wants is None:
             return Said(limited(text, offer.cap(call), self._count))

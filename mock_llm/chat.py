@@ -27,7 +27,7 @@ class Part(msgspec.Struct):
     text: str | None = None
 
 
-class ChatMessage(msgspec.Struct):
+class ChatMessage(msgspec.Struct, gc=False):
     """A message with its content as it came; one that calls tools needs none."""
 
     role: Role
@@ -37,10 +37,13 @@ class ChatMessage(msgspec.Struct):
     @property
     def text(self) -> str:
         """All its text, with that of its calls."""
+        content = self.content
+        if isinstance(content, str) and not self.tool_calls:
+            return content
         calls = bytes(self.tool_calls).decode(errors="replace") if self.tool_calls else ""
-        if isinstance(self.content, str):
-            return self.content + calls
-        return "".join(part.text or "" for part in self.content or ()) + calls
+        if isinstance(content, str):
+            return content + calls
+        return "".join(part.text or "" for part in content or ()) + calls
 
 
 class StreamOptions(msgspec.Struct):
@@ -49,7 +52,7 @@ class StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
-class Chat(msgspec.Struct):
+class Chat(msgspec.Struct, gc=False):
     """The body of a request. Unknown keys are ignored, as OpenRouter does."""
 
     messages: Annotated[list[ChatMessage], Meta(min_length=1)]
@@ -134,15 +137,22 @@ class Reader:
         Raises:
             BadRequest: what it asks for cannot be had.
         """
-        said = [(message.role, message.text) for message in chat.messages]
-        text = next((text for role, text in reversed(said) if role == "user"), "")
-        tokens = chat_tokens([text for _, text in said], self._count)
+        said, text, texts = [], "", []
+        for message in chat.messages:
+            content = message.text
+            said.append((message.role, content))
+            texts.append(content)
+            if message.role == "user":
+                text = content
+        tokens = chat_tokens(texts, self._count)
         if chat.tools:
             tokens += sum(map(self._tool_tokens, chat.tools))
         model, fallbacks = self._model(chat.model), []
         if chat.models or chat.provider:
             model, *fallbacks = self._candidates(chat, tokens)
-        options = chat.stream_options
+        wanted, options = None, chat.stream_options
+        if chat.stop is not None or chat.response_format is not None or chat.tools is not None:
+            wanted = _wants(chat)
         return Call(
             key=key or request_key(text),
             model=model,
@@ -154,7 +164,7 @@ class Reader:
             max_tokens=chat.max_completion_tokens or chat.max_tokens,
             stream=bool(chat.stream),
             include_usage=options is not None and bool(options.include_usage),
-            wants=_wants(chat),
+            wants=wanted,
             new_connection=new_connection,
         )
 
@@ -199,9 +209,7 @@ class Reader:
         )
 
 
-def _wants(chat: Chat) -> Wants | None:
-    if chat.stop is None and chat.response_format is None and chat.tools is None:
-        return None
+def _wants(chat: Chat) -> Wants:
     return wants(
         chat.response_format,
         chat.tools,

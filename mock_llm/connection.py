@@ -71,7 +71,7 @@ class Connection(Receiver):
         left_s: loop time at which the client was gone; None while it is there.
     """
 
-    __slots__ = ("_gone", "begun", "fresh", "left_s")
+    __slots__ = ("_gone", "_opener", "begun", "fresh", "left_s")
 
     def __init__(self, manager: "ConnectionServer", loop: asyncio.AbstractEventLoop) -> None:
         # aiohttp takes None for no access log at all, though it declares a Logger.
@@ -86,6 +86,7 @@ class Connection(Receiver):
         # Occupied, so that aiohttp never schedules an idle timer.
         self._keepalive_handle = asyncio.Handle(int, (), loop)
         self._gone: asyncio.Future[None] | None = None
+        self._opener = manager.opener
         self.begun: Begun | None = None
         self.fresh = True
         self.left_s: float | None = None
@@ -124,15 +125,16 @@ class Connection(Receiver):
 
     def _begin(self, message: object, body: StreamReader) -> None:
         """Do what can be done at once; a request that needs more stays where aiohttp finds it."""
-        opener = cast("ConnectionServer", self._manager).opener
-        if opener is None or not isinstance(message, RawRequestMessage):
+        if not isinstance(message, RawRequestMessage) or self._upgraded or not body.is_eof():
             return
-        if self._upgraded or not body.is_eof() or (work := opener(self, message, body)) is None:
+        work = None if self._opener is None else self._opener(self, message, body)
+        if work is None:
             return
         self.begun = begin(work)
         if self.begun is None:
             self._messages.popleft()
-            if self._parser is not None:
+            if self._manager is not None and self._parser is not None:  # as aiohttp's own loop does
+                self._manager.requests_count += 1
                 self._parser.message_consumed()
 
     def connection_lost(self, exc: BaseException | None) -> None:

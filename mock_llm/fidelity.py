@@ -4,9 +4,9 @@ Theory of operation. An answer may come a little later than planned: timers have
 programs want the processor too. It is late when its delay exceeds both 10 ms and 5 % of what was
 planned, so that neither the grain of a timer spoils short answers nor a share of nothing is asked
 of them. The mock is the bottleneck when more than 1 % of the answers are late (their p99 is), when
-its event loop lags as much more than 1 % of the time (requests then wait before anybody reads them,
-which no row shows), or when it uses a whole core (a client that asks as fast as it can then finds
-the mock's limit). Fewer than five such cases are an anecdote.
+its event loop lags as much more than 1 % of the time in which anybody asks (requests then wait
+before anybody reads them, which no row shows), or when it uses a whole core (a client that asks as
+fast as it can then finds the mock's limit). Fewer than five such cases are an anecdote.
 """
 
 import msgspec

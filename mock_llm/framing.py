@@ -17,7 +17,7 @@ _LINES = {
 
 def marks(who: Identity) -> bytes:
     """Header fields that tell one answer from another."""
-    return ray(who) + f"X-Generation-Id: {who.id}\r\n".encode()
+    return f"CF-RAY: {who.ray}-AMS\r\nX-Generation-Id: {who.id}\r\n".encode()
 
 
 def ray(who: Identity) -> bytes:

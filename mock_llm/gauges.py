@@ -35,7 +35,7 @@ class Tally(msgspec.Struct):
         delay: of answers: how much later than planned they began.
         late: answers whose delay was more than allowed; see `fidelity`.
         planned_s: sum of the planned delays of the answers.
-        lag: of the event loop, sampled evenly in time.
+        lag: of the event loop, sampled evenly while anybody asked.
     """
 
     attempts: int = 0

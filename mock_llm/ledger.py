@@ -273,9 +273,8 @@ def _count(tally: Tally, row: Row) -> None:
     tick(tally.outcomes, f"{row.status} {row.ended} {model}", other_outcome)
     if row.ended_s is not None:
         tally.latency.add(row.ended_s - row.arrived_s)
-    late_s = delay_s(row)
-    if late_s is not None:
-        planned_s = _planned_s(row) or 0.0
+    planned_s = _planned_s(row)
+    if planned_s is not None and (late_s := _delay_s(row, planned_s)) is not None:
         tally.delay.add(late_s)
         tally.planned_s += planned_s
         if late_s > LATE_S and late_s > LATE_SHARE * planned_s:
@@ -285,8 +284,12 @@ def _count(tally: Tally, row: Row) -> None:
 def delay_s(row: Row) -> float | None:
     """Return how much later than planned one answer began; None if it was never due."""
     due_s = _planned_s(row)
+    return None if due_s is None else _delay_s(row, due_s)
+
+
+def _delay_s(row: Row, due_s: float) -> float | None:
     actual_s = row.headers_s if row.status != 200 else row.first_token_s
-    if row.admitted_s is None or due_s is None or actual_s is None:
+    if row.admitted_s is None or actual_s is None:
         return None
     return actual_s - row.admitted_s - row.setup_s - row.queued_s - row.slowed_s - due_s
 

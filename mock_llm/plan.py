@@ -55,7 +55,7 @@ class ToolCall(msgspec.Struct, frozen=True):
     arguments: str
 
 
-class Call(msgspec.Struct, frozen=True, kw_only=True):
+class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What behaviour needs to know of one HTTP request.
 
     Attributes:
@@ -108,7 +108,7 @@ class Quota(NamedTuple):
     tokens: Left
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
+class Plan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Everything that will happen to one attempt, decided at admission.
 
     Attributes:

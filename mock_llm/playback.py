@@ -17,7 +17,7 @@ FOREVER_S = 6 * 3600.0
 """Keep-alives for ever end after six hours, in silence: no run is to be endless by itself."""
 
 
-class Script(msgspec.Struct, frozen=True):
+class Script(msgspec.Struct, frozen=True, gc=False):
     """Everything that one attempt sends.
 
     Attributes:

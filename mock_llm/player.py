@@ -130,7 +130,7 @@ class Player:
                 self._ledger.fire(row)
             if self.service is not None and occupies(plan):
                 plan, seat = await self._seated(row, plan, self.service)
-            ended = await self._deliver(link, frame, row, call, plan, seat)
+            ended = await self._deliver(link, frame, row, call, plan, usd, seat)
         except BaseException as error:
             plan = plan if seat is None else _charged(row, plan, seat)
             self._end(link, row, plan, _cut_off(link, error), usd)
@@ -243,6 +243,7 @@ class Player:
         row: Row,
         call: Call,
         plan: Plan,
+        usd: float = 0.0,
         seat: Seat | None = None,
         page: tuple[bytes, bytes] | None = None,
     ) -> End:
@@ -253,7 +254,7 @@ class Player:
             plan,
             self._created(row),
             keep_alive_s=self._keep_alive_s,
-            completion_usd=self._completion_usd(row, plan),
+            completion_usd=usd,
             frame=frame,
             elastic=seat is not None,
             style=self._styled(plan.quota),

@@ -56,7 +56,8 @@ def complexity(text: str) -> float:
     lowered = text[:_READ_CHARS].lower()
     words = lowered.split()
     hedges = sum(map(_HEDGES.__contains__, words))
-    digits = sum(map(lowered.count, "0123456789"))
+    raw = lowered.encode("utf-8", "surrogatepass")
+    digits = len(raw) - len(raw.translate(None, b"0123456789"))
     return 1.0 - exp(-(len(words) / 250 + hedges / 10 + digits / 50))
 
 

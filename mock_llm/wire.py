@@ -38,7 +38,7 @@ KEEP_ALIVE = b"\n         \n"  # 11 bytes of whitespace before the JSON of a slo
 encode = msgspec.json.Encoder().encode
 
 
-class Style(msgspec.Struct, frozen=True):
+class Style(msgspec.Struct, frozen=True, gc=False):
     """What is spoken, and the settings of it; see `config.Upstream`.
 
     Attributes:
@@ -54,7 +54,7 @@ class Style(msgspec.Struct, frozen=True):
 OPENROUTER = Style()
 
 
-class Identity(msgspec.Struct, frozen=True):
+class Identity(msgspec.Struct, frozen=True, gc=False):
     """How an answer is known: `gen-<unix seconds>-<20 alphanumerics>` and Cloudflare's ray."""
 
     id: str
@@ -63,7 +63,7 @@ class Identity(msgspec.Struct, frozen=True):
     style: Style = OPENROUTER
 
 
-class PromptDetails(msgspec.Struct, frozen=True):
+class PromptDetails(msgspec.Struct, frozen=True, gc=False):
     """Of the prompt tokens."""
 
     cached_tokens: int
@@ -72,7 +72,7 @@ class PromptDetails(msgspec.Struct, frozen=True):
     video_tokens: int = 0
 
 
-class CostDetails(msgspec.Struct, frozen=True):
+class CostDetails(msgspec.Struct, frozen=True, gc=False):
     """Dollars by where they went."""
 
     upstream_inference_cost: float
@@ -80,7 +80,7 @@ class CostDetails(msgspec.Struct, frozen=True):
     upstream_inference_completions_cost: float
 
 
-class CompletionDetails(msgspec.Struct, frozen=True):
+class CompletionDetails(msgspec.Struct, frozen=True, gc=False):
     """Of the completion tokens."""
 
     reasoning_tokens: int = 0
@@ -88,7 +88,10 @@ class CompletionDetails(msgspec.Struct, frozen=True):
     audio_tokens: int = 0
 
 
-class Usage(msgspec.Struct, frozen=True):
+_NO_DETAILS = CompletionDetails()
+
+
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens, and dollars as OpenRouter adds them to OpenAI's shape."""
 
     prompt_tokens: int
@@ -101,7 +104,7 @@ class Usage(msgspec.Struct, frozen=True):
     completion_tokens_details: CompletionDetails
 
 
-class Message(msgspec.Struct, frozen=True):
+class Message(msgspec.Struct, frozen=True, gc=False):
     """What the assistant said."""
 
     role: str
@@ -110,14 +113,14 @@ class Message(msgspec.Struct, frozen=True):
     reasoning: None = None
 
 
-class CalledFunction(msgspec.Struct, frozen=True):
+class CalledFunction(msgspec.Struct, frozen=True, gc=False):
     """The function, and its arguments as JSON in a string."""
 
     name: str
     arguments: str
 
 
-class Called(msgspec.Struct, frozen=True):
+class Called(msgspec.Struct, frozen=True, gc=False):
     """A call of a tool."""
 
     index: int
@@ -126,7 +129,7 @@ class Called(msgspec.Struct, frozen=True):
     function: CalledFunction
 
 
-class ToolMessage(msgspec.Struct, frozen=True):
+class ToolMessage(msgspec.Struct, frozen=True, gc=False):
     """What the assistant calls in place of an answer."""
 
     role: str
@@ -136,7 +139,7 @@ class ToolMessage(msgspec.Struct, frozen=True):
     tool_calls: list[Called]
 
 
-class Choice(msgspec.Struct, frozen=True):
+class Choice(msgspec.Struct, frozen=True, gc=False):
     """The only choice: nobody is offered `n`."""
 
     index: int
@@ -146,7 +149,7 @@ class Choice(msgspec.Struct, frozen=True):
     message: Message | ToolMessage
 
 
-class Completion(msgspec.Struct, frozen=True):
+class Completion(msgspec.Struct, frozen=True, gc=False):
     """A non-stream 200. The SDK rejects it without `system_fingerprint`."""
 
     id: str
@@ -160,14 +163,14 @@ class Completion(msgspec.Struct, frozen=True):
     usage: Usage
 
 
-class Delta(msgspec.Struct, frozen=True):
+class Delta(msgspec.Struct, frozen=True, gc=False):
     """A piece of the answer; the role is repeated on every one."""
 
     role: str
     content: str
 
 
-class CalledPiece(msgspec.Struct, frozen=True):
+class CalledPiece(msgspec.Struct, frozen=True, gc=False):
     """A piece of a call's arguments."""
 
     index: int
@@ -175,7 +178,7 @@ class CalledPiece(msgspec.Struct, frozen=True):
     function: dict[str, str]
 
 
-class ToolDelta(msgspec.Struct, frozen=True):
+class ToolDelta(msgspec.Struct, frozen=True, gc=False):
     """A piece of a call: first its id and name without arguments, then the arguments."""
 
     role: str
@@ -183,7 +186,7 @@ class ToolDelta(msgspec.Struct, frozen=True):
     tool_calls: tuple[Called | CalledPiece]
 
 
-class ChunkChoice(msgspec.Struct, frozen=True):
+class ChunkChoice(msgspec.Struct, frozen=True, gc=False):
     """The only choice of a chunk."""
 
     index: int
@@ -192,7 +195,7 @@ class ChunkChoice(msgspec.Struct, frozen=True):
     native_finish_reason: str | None
 
 
-class Chunk(msgspec.Struct, frozen=True):
+class Chunk(msgspec.Struct, frozen=True, gc=False):
     """One server-sent event."""
 
     id: str
@@ -203,14 +206,14 @@ class Chunk(msgspec.Struct, frozen=True):
     choices: tuple[ChunkChoice, ...]
 
 
-class UsageChunk(Chunk, frozen=True):
+class UsageChunk(Chunk, frozen=True, gc=False):
     """The last event, with the usage."""
 
     service_tier: None
     usage: Usage
 
 
-class Events(msgspec.Struct, frozen=True):
+class Events(msgspec.Struct, frozen=True, gc=False):
     """The parts a stream is put together from; `piece` makes one event of one piece of text.
 
     Attributes:
@@ -261,7 +264,7 @@ def usage_of(plan: Plan, completion_usd: float) -> Usage:
         False,
         PromptDetails(plan.cached_tokens),
         CostDetails(plan.cost_usd, max(plan.cost_usd - completion_usd, 0.0), completion_usd),
-        CompletionDetails(),
+        _NO_DETAILS,
     )
 
 

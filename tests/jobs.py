@@ -17,6 +17,7 @@ from harness.pipeline.dispatch import Stop
 from harness.pipeline.job import Job
 from harness.pipeline.request import Item, items_of
 from harness.pipeline.routing import Route
+from harness.pipeline.secret import Secret
 from harness.pipeline.toolkit import Toolkit
 from harness.records import Record, in_order
 from harness.scenario.pipeline import Pipeline
@@ -87,7 +88,7 @@ def job_of(given: Sequence[Item], chosen: Pipeline, seed: int = 1, **tools: Any)
     """A job as the engines make it."""
     kit = Toolkit(
         base_url=URL,
-        api_key="sk-or-v1-test",
+        api_key=Secret("sk-or-v1-test"),
         prices=prices_of(Upstream()),
         uniform=Keyed(seed).uniform,
         count_tokens=estimate,

@@ -173,6 +173,15 @@ def test_any_index_can_be_plugged_in() -> None:
     assert [get(cache, text) is not None for text in ("avocado", "blueberry")] == [False, True]
 
 
+def test_an_index_that_forgets_nothing_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that the cache has dropped is no hit, and nobody waits for it for ever."""
+    monkeypatch.setattr(FirstLetter, "remove", lambda *_: None)
+    cache = MemoryCache(1, 10.0, FirstLetter)
+    put(cache, "apple")
+    put(cache, "banana")
+    assert get(cache, "avocado") is None
+
+
 @pytest.mark.parametrize(
     ("settings", "kind"),
     [

@@ -12,7 +12,6 @@ import pytest
 from commands import Done, Harness, files, in_folder, mentioning, process
 from runs import CRISIS
 
-import harness.cli.run as command
 import harness.experiments.run as experiment
 from harness.records import read_jsonl, records_sha256
 
@@ -114,6 +113,7 @@ def test_records_are_saved_under_the_run_s_name(harness: Harness, tmp_path: Path
     report = told(harness(*ONE, "--seed", "7", "--json", "-"))["runs"][0]
     place = tmp_path / "results" / "runs" / "small" / "kept-virtual-7"
     assert {path.name for path in place.iterdir()} == {
+        "journal.jsonl",
         "records.jsonl",
         "requests.jsonl",
         "run.json",
@@ -319,7 +319,7 @@ def test_interrupt_between_runs_keeps_the_runs_before(
             raise KeyboardInterrupt
         return save(run, folder)
 
-    monkeypatch.setattr(command, "save", interrupted)
+    monkeypatch.setattr(experiment, "save", interrupted)
     done = harness(*ONE, "--seeds", "1-9", "--json", "-")
     assert done.code == 130
     assert [run["seed"] for run in told(done)["runs"]] == [1, 2]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from loopback import QUESTION
+from papers import Papers
 from test_fault_client import VERDICTS
-from test_tls import Papers
 
 from harness.pipeline.client import CallError, ChatClient, Stamps
 from harness.scenario.pipeline import Pipeline

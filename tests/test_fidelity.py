@@ -94,11 +94,29 @@ def test_a_stall_of_the_loop_is_a_bottleneck() -> None:
     watch = Watch(server, print)
     server.ledger = _answers(10)
     for tick in range(1200):
+        server.ledger.begin()
         watch.tick(tick * TICK_S, 0.0)
     assert judge(server.ledger.gauges.last(60, 60.0)).reasons == ()
     watch.tick(60.5, 1.0)
+    watch.tick(60.55, 0.0)
     (reason,) = judge(server.ledger.gauges.last(60, 60.5)).reasons
     assert reason.startswith("its event loop lags (p99 ")
+
+
+@pytest.mark.parametrize(
+    ("at_s", "comes", "counts"),
+    [(30.0, False, False), (30.0, True, True), (1.0, True, False)],
+)
+def test_a_stall_that_nobody_felt_is_none(at_s: float, comes: bool, counts: bool) -> None:
+    """It counts for a client that came meanwhile, not while the mock is idle or has just begun."""
+    server = MockServer(QUICK)
+    watch = Watch(server, print)
+    watch.tick(0.0, 0.0)
+    watch.tick(at_s, 1.0)
+    if comes:
+        server.ledger.begin()  # read after the tick, though it came during the stall
+    watch.tick(at_s + TICK_S, 0.0)
+    assert (server.ledger.gauges.total().lag.above(0.01) > FEW) == counts
 
 
 def test_warnings_are_loud_and_rare() -> None:

@@ -104,7 +104,7 @@ def test_what_was_lost_has_a_price() -> None:
     """Attempts that were begun and never ended are rows, with what they may have cost."""
     lines: list[Line] = [Begun(row=row("r1", 1, usd=0.25), worst_usd=1), Settled(row=row("r2", 1))]
     found = read(written(lines))
-    assert found.possibly_paid_twice_usd == 0.25
+    assert [one.cost_usd for one in found.in_doubt] == [0.25]
     assert [one.key for one in found.rows] == ["r2", "r1"]
 
 

@@ -1,381 +1,262 @@
-"""A provider with finite capacity behind HTTP: waiting, sharing, overflow, and departed clients."""
+"""The service over its own HTTP, on the virtual clock."""
 
 import asyncio
-import json
-from collections.abc import Iterable
+from typing import Any
 
 import pytest
-from loopback import QUESTION, Client, Mock, mock, post
-from loopback import run as run_live
-from virtual_mock import run
+from jobs import faulty, settings, upstream
+from services import Caller, Reply, serving
 
-from mock_llm.config import Capacity, Model, Profile, Upstream
-from mock_llm.distributions import Exponential
-from mock_llm.faults import ConnectionReset, HangBeforeHeaders, KeepAliveHang, ServerError
-from mock_llm.ledger import Row, delay_s
-
-ONE = Capacity(slots=1)
+from harness.scenario.resilience import Budget, Queue
+from mock_llm.faults import HangBeforeHeaders, ServerError
 
 
-def upstream(capacity: Capacity | None, ttft: float = 10.0, **more: object) -> Upstream:
-    return Upstream(profile=Profile(ttft=ttft), capacity=capacity, **more)  # type: ignore[arg-type]
+def test_a_review_is_labelled() -> None:
+    """The answer says what it is, what it cost, and where its time went."""
+
+    async def drive(caller: Caller) -> Reply:
+        return await caller.review("A very good lamp, I love it.", X_User="ann")
+
+    served = serving(drive)
+    reply, (row,) = served.result, served.rows
+    assert (reply.status, reply.body["label"], reply.body["attempts"]) == (200, "positive", 1)
+    assert reply.headers["X-Attempts"] == "1"
+    assert (row.user, row.outcome, row.cost_usd) == ("ann", "ok", reply.body["cost_usd"])
+    timing = dict(part.split(";dur=") for part in reply.headers["Server-Timing"].split(", "))
+    assert float(timing["total"]) == pytest.approx(1000 * (row.t_end - row.t_queued), abs=1e-3)
+    stages = sum(float(ms) for name, ms in timing.items() if name != "total")
+    assert stages == pytest.approx(float(timing["total"]), abs=0.01)
 
 
-def asked(key: str, **body: object) -> bytes:
-    return post({**QUESTION, **body}, X_Request_Key=key)
+def test_workers_are_all_that_is_served_at_once() -> None:
+    """Of six at once on two workers, two are answered every second."""
+
+    async def drive(caller: Caller) -> list[Reply]:
+        return await asyncio.gather(*(caller.review(f"Lamp {n}.") for n in range(6)))
+
+    served = serving(drive, settings(workers=2))
+    assert [round(reply.at) for reply in served.result] == [1, 1, 2, 2, 3, 3]
+    assert {row.worker for row in served.rows} == {0, 1}
 
 
-async def arrivals(running: Mock, moments_s: Iterable[float], **body: object) -> list[Client]:
-    """One request, on a connection of its own, at each of these moments."""
-    clients = []
-    loop = asyncio.get_running_loop()
-    for number, moment_s in enumerate(moments_s):
-        await asyncio.sleep(moment_s - loop.time())
-        client = await running.client()
-        client.writer.write(asked(str(number), **body))
-        clients.append(client)
-    return clients
+def test_the_pool_is_scaled_while_it_runs() -> None:
+    """More workers begin at once; those that are too many finish what they do."""
+
+    async def drive(caller: Caller) -> list[Reply]:
+        asked = [asyncio.create_task(caller.review(f"Lamp {n}.")) for n in range(10)]
+        await asyncio.sleep(0.5)
+        await caller.call("PUT", "/v1/pool", {"workers": 4})
+        await asyncio.sleep(0.6)
+        grown = await caller.call("GET", "/v1/pool")
+        await caller.call("PUT", "/v1/pool", {"workers": 1})
+        replies = await asyncio.gather(*asked)
+        assert (grown.body["workers"], grown.body["busy"]) == (4, 4)
+        assert caller.host.service.busy == 0
+        return replies
+
+    served = serving(drive, settings(workers=1))
+    assert all(reply.status == 200 for reply in served.result)
+    # One ends at 1 s, three at 1.5 s, one at 2 s; then the pool is one worker again.
+    ends = sorted(round(reply.at, 1) for reply in served.result)
+    assert ends[:5] == [1.0, 1.5, 1.5, 1.5, 2.0]
+    assert ends[5:] == [3.0, 4.0, 5.0, 6.0, 7.0]
 
 
-def told(rows: Iterable[Row]) -> list[tuple[str, str, float, float, float]]:
-    """Of each row: key, end, moment of its end, time in the queue, time lost by sharing."""
-    return sorted(
-        (
-            row.key,
-            row.ended,
-            round(row.ended_s or 0, 6),
-            round(row.queued_s, 6),
-            round(row.slowed_s, 6),
+def test_interactive_requests_overtake_a_batch() -> None:
+    """Whoever waits in front of a screen is served before what nobody waits for."""
+
+    async def drive(caller: Caller) -> Reply:
+        body = {"reviews": [{"text": f"Lamp {n}."} for n in range(20)]}
+        await caller.call("POST", "/v1/batches", body)
+        await asyncio.sleep(1.5)
+        return await caller.review("Mine.")
+
+    assert round(serving(drive, settings(workers=1)).result.at) == 3
+
+
+def test_the_queue_overflows() -> None:
+    """What finds no room is refused at once, and a retry at the hint is let in."""
+
+    async def drive(caller: Caller) -> list[Reply]:
+        asked = [asyncio.create_task(caller.review(f"Lamp {n}.")) for n in range(4)]
+        await asyncio.sleep(1.5)
+        for n in range(4, 7):  # two wait already where there is room for three
+            asked.append(asyncio.create_task(caller.review(f"Lamp {n}.")))
+            await asyncio.sleep(0.01)
+        refused = [task.result() for task in asked if task.done()][-1]
+        assert refused.status == 503
+        await asyncio.sleep(refused.error["retry_after_s"])
+        return [refused, await caller.review("Again."), *await asyncio.gather(*asked)]
+
+    chosen = settings(workers=1, queue=Queue(size=3))
+    refused, again, *_ = serving(drive, chosen).result
+    assert refused.error["type"] == "queue_full"
+    assert int(refused.headers["Retry-After"]) >= refused.error["retry_after_s"]
+    assert again.status == 200
+
+
+def test_what_would_come_too_late_is_refused_at_once() -> None:
+    """A deadline that the queue cannot keep is told before anything is paid."""
+
+    async def drive(caller: Caller) -> tuple[float, Reply]:
+        await caller.review("First.")
+        asked = [asyncio.create_task(caller.review(f"Lamp {n}.")) for n in range(5)]
+        await asyncio.sleep(0.1)
+        began = asyncio.get_running_loop().time()
+        late = await caller.review("Late.", X_Deadline="3")
+        await asyncio.gather(*asked)
+        return began, late
+
+    served = serving(drive, settings(workers=1))
+    began, late = served.result
+    assert (late.status, late.error["type"]) == (503, "too_late")
+    assert late.at - began < 0.01
+    assert len(served.seen) == 6
+
+
+def test_no_request_outlives_its_deadline() -> None:
+    """Neither in the queue, nor in an attempt, nor in a backoff."""
+
+    async def drive(caller: Caller) -> list[Reply]:
+        return await asyncio.gather(
+            *(caller.review(f"Lamp {n}.", X_Deadline="5") for n in range(4))
         )
-        for row in rows
-    )
 
+    chosen = settings(workers=2, attempt_timeout_s=3.0, retries=9, queue=Queue(useful_only=False))
+    served = serving(drive, chosen, faulty(HangBeforeHeaders(rate=1.0)))
+    assert [reply.status for reply in served.result] == [504] * 4
+    assert max(reply.at for reply in served.result) <= 5.0 + 1e-6
+    assert {reply.error["type"] for reply in served.result} == {"timed_out"}
 
-def test_attempts_wait_for_a_slot_in_their_order() -> None:
-    """With one slot the second of three begins when the first is done, and so on."""
 
-    async def test(running: Mock) -> None:
-        await arrivals(running, [0, 1, 2])
-        rows = await running.rows(3)
-        assert told(rows) == [
-            ("0", "complete", 10.0, 0.0, 0.0),
-            ("1", "complete", 20.0, 9.0, 0.0),
-            ("2", "complete", 30.0, 18.0, 0.0),
-        ]
-        assert [delay_s(row) for row in rows] == pytest.approx([0.0] * 3)
+def test_a_user_has_a_limit() -> None:
+    """The third request in a minute is refused with the true wait; another user's is served."""
 
-    run(upstream(ONE), test)
+    async def drive(caller: Caller) -> list[Reply]:
+        ann = [await caller.review(f"Lamp {n}.", X_User="ann") for n in range(3)]
+        bob = await caller.review("Lamp.", X_User="bob")
+        await asyncio.sleep(ann[2].error["retry_after_s"] - 1.0)
+        return [*ann, bob, await caller.review("Lamp 4.", X_User="ann")]
 
+    served = serving(drive, settings(rate_limit=2))
+    assert [reply.status for reply in served.result] == [200, 200, 429, 200, 200]
+    refused = served.result[2]
+    assert refused.error["retry_after_s"] == pytest.approx(60 - 2.0, abs=0.1)
 
-def test_attempts_share_the_speed() -> None:
-    """Each has a half while there are two: 5 s alone, 10 s by halves, then 5 s alone."""
 
-    async def test(running: Mock) -> None:
-        await arrivals(running, [0, 5])
-        rows = await running.rows(2)
-        assert told(rows) == [
-            ("0", "complete", 15.0, 0.0, 5.0),
-            ("1", "complete", 20.0, 0.0, 5.0),
-        ]
-        assert [delay_s(row) for row in rows] == pytest.approx([0.0] * 2)
+def test_the_same_key_is_paid_once() -> None:
+    """Twice at once or again later, it is one request; another review under it is a conflict."""
 
-    run(upstream(Capacity(full_speed=1)), test)
-
-
-def test_one_who_leaves_gives_back_the_speed() -> None:
-    """When a client leaves, and its work is cancelled, the other is alone from that moment."""
-
-    async def test(running: Mock) -> None:
-        _, second = await arrivals(running, [0, 0])
-        await asyncio.sleep(6)
-        await second.leave()
-        assert told(await running.rows(2)) == [
-            ("0", "complete", 13.0, 0.0, 3.0),
-            ("1", "client_left", 6.0, 0.0, 0.0),
-        ]
-
-    run(upstream(Capacity(full_speed=1), handler_cancellation=True), test)
-
-
-def test_no_room_means_overloaded() -> None:
-    """Past slots and queue an attempt is refused at once, in OpenRouter's shape, for nothing."""
-
-    async def test(running: Mock) -> None:
-        await arrivals(running, [0, 1])
-        error = await (await running.client()).error(asked("2"))
-        assert error == (529, "provider_overloaded", "Provider returned error")
-        (row,) = await running.rows(1)
-        assert (row.ended, row.ended_s, row.billed_usd, row.draw) == ("refused", 1.0, 0.0, 0)
-        await running.rows(3)
-
-    run(upstream(Capacity(slots=1, queue=1, overflow_status=529)), test)
-
-
-def test_keep_alives_come_while_a_request_waits() -> None:
-    """White space for an answer, comments for a stream, whether it is served or in the queue."""
-
-    async def test(running: Mock) -> None:
-        _, whole, stream = [
-            *await arrivals(running, [0, 0]),
-            *await arrivals(running, [0], stream=True),
-        ]
-        head = (await whole.reader.readuntil(b"\r\n\r\n")).decode()
-        assert "200 OK" in head
-        assert asyncio.get_running_loop().time() == 4.0
-        assert await whole.reader.readexactly(16) == b"b\r\n\n         \n\r\n"
-        await running.rows(3)
-        waited = await whole.reader.readuntil(b"\r\n0\r\n\r\n")
-        assert waited.count(b"\n         \n") == 3
-        streamed = await stream.reader.readuntil(b"\r\n0\r\n\r\n")
-        assert streamed.count(b": OPENROUTER PROCESSING") == 7
-
-    run(upstream(ONE, keep_alive_s=4.0), test)
-
-
-def test_a_stream_is_as_slow_as_its_provider() -> None:
-    """Eight tokens that are planned a second apart come two apart while two share the speed."""
-
-    async def test(running: Mock) -> None:
-        await arrivals(running, [0, 0], stream=True)
-        rows = await running.rows(2)
-        assert [(row.headers_s, row.first_token_s, row.last_token_s) for row in rows] == [
-            (0.0, 2.0, 16.0)
-        ] * 2
-
-    profile = Profile(ttft=1.0, itl=1.0)
-    run(Upstream(profile=profile, capacity=Capacity(full_speed=1), keep_alive_s=None), test)
-
-
-def test_departed_clients_hold_their_slots_without_cancellation() -> None:
-    """The provider works to the end of the plan though nobody listens, and bills it."""
-
-    async def test(running: Mock) -> None:
-        first, _ = await arrivals(running, [0, 1])
-        await asyncio.sleep(1)
-        await first.leave()
-        rows = await running.rows(2)
-        assert told(rows) == [
-            ("0", "client_left", 2.0, 0.0, 0.0),
-            ("1", "complete", 20.0, 9.0, 0.0),
-        ]
-        assert min(row.billed_usd for row in rows) > 0
-
-    run(upstream(ONE), test)
-
-
-def test_departed_clients_leave_the_queue_with_cancellation() -> None:
-    """Slot or place in the queue is free at once; who was never served pays nothing."""
-
-    async def test(running: Mock) -> None:
-        first, second, _ = await arrivals(running, [0, 1, 2])
-        await asyncio.sleep(1)
-        await second.leave()
-        await asyncio.sleep(1)
-        await first.leave()
-        rows = await running.rows(3)
-        assert told(rows) == [
-            ("0", "client_left", 4.0, 0.0, 0.0),
-            ("1", "client_left", 3.0, 2.0, 0.0),
-            ("2", "complete", 14.0, 2.0, 0.0),
-        ]
-        assert {row.key: row.billed_usd > 0 for row in rows} == {"0": True, "1": False, "2": True}
-
-    run(upstream(ONE, handler_cancellation=True), test)
-
-
-def test_hangs_hold_their_slots_as_long_as_their_answers_would_have() -> None:
-    """What is lost on its way is made all the same; keep-alives for ever keep nobody from work."""
-
-    async def test(running: Mock) -> None:
-        await arrivals(running, [0])
-        heard = (await arrivals(running, [1]))[0]
-        await heard.reader.readuntil(b"b\r\n\n         \n\r\n")
-        good = await running.client()
-        answered = asyncio.create_task(good.ask(asked("z")))
-        assert (await answered)[0] == 200
-        assert asyncio.get_running_loop().time() == 30.0
-
-    faults = {
-        "lost": HangBeforeHeaders(rate=1, first_n=1),
-        "idle": KeepAliveHang(rate=1, first_n=1),
-    }
-    run(upstream(ONE, faults=faults, handler_cancellation=True), test)
-
-
-def test_who_never_gets_to_the_provider_needs_no_slot() -> None:
-    """Refusals and resets come while all slots are taken."""
-
-    async def test(running: Mock) -> None:
-        await arrivals(running, [0])
-        rows: list[Row] = []
-        for key in ("1", "2"):
-            client = await running.client()
-            client.writer.write(asked(key, model="m"))
-            rows = await running.rows(len(rows) + 1)
-        assert [row.ended for row in rows] == ["refused", "broken"]
-        assert asyncio.get_running_loop().time() < 1
-        await running.rows(3)
-
-    model = Model(prompt_usd_per_m=1, completion_usd_per_m=1)
-    faults = {
-        "5xx": ServerError(rate=1, models=("m",), first_n=1, after_s=0.5),
-        "rst": ConnectionReset(rate=1, models=("m",)),
-    }
-    run(upstream(ONE, faults=faults, models={"a": model, "m": model}), test)
-
-
-def test_capacity_changes_under_way() -> None:
-    """More slots are there for those who wait already, and none at all lets everybody in."""
-
-    async def test(running: Mock) -> None:
-        await arrivals(running, [0, 0, 0, 0])
-        await asyncio.sleep(2)
-        running.server.change(upstream(Capacity(slots=2)))
-        await asyncio.sleep(1)
-        running.server.change(upstream(None))
-        rows = await running.rows(4)
-        assert [row.ended_s for row in rows] == [10.0, 12.0, 13.0, 13.0]
-
-    run(upstream(ONE), test)
-
-
-def test_cancellation_can_be_turned_on_under_way() -> None:
-    """From the change on, those who leave give back their slots, on old connections too."""
-
-    async def test(running: Mock) -> None:
-        first, _ = await arrivals(running, [0, 0])
-        await asyncio.sleep(1)
-        running.server.change(upstream(ONE, handler_cancellation=True))
-        await first.leave()
-        assert told(await running.rows(2)) == [
-            ("0", "client_left", 1.0, 0.0, 0.0),
-            ("1", "complete", 11.0, 1.0, 0.0),
-        ]
-
-    run(upstream(ONE), test)
-
-
-def test_alarms_of_the_departed_are_swept_out() -> None:
-    """Work that would have taken years leaves nothing behind when its clients go."""
-
-    async def test(running: Mock) -> None:
-        service = running.server._player.service
-        assert service is not None
-        for number in range(200):
-            (client,) = await arrivals(running, [number])
-            await client.leave()
-            await running.rows(number + 1)
-        assert len(service._alarms) < 100
-
-    run(upstream(Capacity(full_speed=1), 1e8, handler_cancellation=True), test)
-
-
-def test_set_up_delays_everything_on_a_stream() -> None:
-    """Head, comments, first token, and the knock at the provider come after the set-up."""
-
-    async def test(running: Mock) -> None:
-        loop = asyncio.get_running_loop()
-        (client,) = await arrivals(running, [0], stream=True)
-        moments = []
-        for mark in (b"\r\n\r\n", b"PROCESSING", b"PROCESSING", b'"content"'):
-            await client.reader.readuntil(mark)
-            moments.append(round(loop.time(), 9))
-        assert moments == [3.0, 3.4, 3.8, 4.0]
-        (row,) = await running.rows(1)
-        assert (row.setup_s, row.planned_first_token_s, delay_s(row)) == (3.0, 1.0, 0.0)
-
-    for capacity in (None, ONE):
-        run(upstream(capacity, 1.0, connection_setup=3.0), test)
-
-
-def test_set_up_delays_a_refusal() -> None:
-    """On a new connection a refusal comes after the set-up, on the next request at once."""
-
-    async def test(running: Mock) -> None:
-        loop = asyncio.get_running_loop()
-        client = await running.client()
-        for moment_s in (3.5, 4.0):
-            assert (await client.ask(asked("r")))[0] == 503
-            assert loop.time() == moment_s
-
-    faults = {"down": ServerError(rate=1, after_s=0.5, status=503)}
-    run(upstream(ONE, connection_setup=3.0, faults=faults), test)
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_capacity_that_is_never_reached_moves_no_byte(stream: bool) -> None:
-    """With slots enough for everybody bytes and moments are those of no capacity at all."""
-    heard = []
-
-    async def test(running: Mock) -> None:
-        loop = asyncio.get_running_loop()
-        clients = await arrivals(running, [0.1, 0.3, 0.7], stream=stream)
-        end = b"\r\n0\r\n\r\n"
-        seen = [(await client.reader.readuntil(end), loop.time()) for client in clients]
-        rows = [(row.key, row.headers_s, row.last_token_s) for row in await running.rows(3)]
-        heard.append((seen, rows))
-
-    profile = Profile(ttft=Exponential(mean=1.9), itl=Exponential(mean=0.07), output_tokens=30)
-    for capacity in (None, Capacity(slots=3, full_speed=3)):
-        run(Upstream(profile=profile, capacity=capacity, keep_alive_s=0.1), test, transit=True)
-    assert heard[0] == heard[1]
-
-
-async def goodput(running: Mock, requests: int, load: float) -> float:
-    """Answers per second that came within the clients' 8 s, of the five that slots allow."""
-    loop = asyncio.get_running_loop()
-    good = 0
-
-    async def one(number: int) -> None:
-        nonlocal good
-        await asyncio.sleep(number / (5 * load))
-        client = Client(*await asyncio.open_connection("127.0.0.1", running.port))
-        try:
-            async with asyncio.timeout(8):
-                status, _, _ = await client.ask(asked(str(number)))
-            good += status == 200
-        except TimeoutError:
-            pass
-        finally:
-            await client.leave()
-
-    await asyncio.gather(*(one(number) for number in range(requests)))
-    return good / loop.time()
-
-
-def test_working_for_the_departed_costs_most_of_the_goodput() -> None:
-    """At a load of 1.2, with clients that give up, cancelling is worth several times as much."""
-    found = dict[bool, float]()
-    for cancel in (True, False):
-
-        async def test(running: Mock, cancel: bool = cancel) -> None:
-            found[cancel] = await goodput(running, 900, 1.2)
-            await running.rows(900)
-
-        run(
-            Upstream(
-                profile=Profile(ttft=Exponential(mean=1.0)),
-                capacity=Capacity(slots=5),
-                handler_cancellation=cancel,
-            ),
-            test,
+    async def drive(caller: Caller) -> list[Reply]:
+        both = await asyncio.gather(
+            *(caller.review("A lamp.", X_Request_Key="k", X_User="ann") for _ in range(2))
         )
-    assert found[True] > 4.0
-    assert found[True] > 4.5 * found[False]
+        later = await caller.review("A lamp.", X_Request_Key="k", X_User="ann")
+        other = await caller.review("A chair.", X_Request_Key="k", X_User="ann")
+        stranger = await caller.review("A lamp.", X_Request_Key="k", X_User="bob")
+        return [*both, later, other, stranger]
+
+    served = serving(drive)
+    assert [reply.status for reply in served.result] == [200, 200, 200, 409, 409]
+    assert len(served.seen) == 1
 
 
-def test_slots_over_loopback() -> None:
-    """On the wall clock too the second of two waits for the first, and its row says so."""
+def test_who_leaves_is_not_served() -> None:
+    """A caller that hangs up frees its worker at once."""
 
-    async def test() -> None:
-        async with mock(upstream(Capacity(slots=1), 0.05)) as running:
-            clients = [await running.client() for _ in range(2)]
-            answers = await asyncio.gather(*(one.ask(asked("r")) for one in clients))
-            first, second = await running.rows(2)
-        assert [json.loads(body)["object"] for _, _, body in answers] == ["chat.completion"] * 2
-        assert first.queued_s == 0 < second.queued_s
-        assert second.last_token_s is not None
-        assert first.last_token_s is not None
-        assert second.last_token_s >= first.last_token_s + 0.04
+    async def drive(caller: Caller) -> Reply:
+        left = asyncio.create_task(caller.review("Never mind."))
+        await asyncio.sleep(0.5)
+        left.cancel()
+        await asyncio.sleep(0.01)
+        return await caller.review("Mine.")
 
-    run_live(test())
+    served = serving(drive, settings(workers=1))
+    assert served.result.at == pytest.approx(1.51, abs=0.01)
+    assert [row.error for row in served.rows] == ["client_left", ""]
+
+
+def test_draining_finishes_what_is_there() -> None:
+    """New work is refused, the load balancer is told, what waits is served."""
+
+    async def drive(caller: Caller) -> list[Reply]:
+        asked = [asyncio.create_task(caller.review(f"Lamp {n}.")) for n in range(3)]
+        await asyncio.sleep(0.5)
+        drained = asyncio.create_task(caller.host.service.drain(60.0))
+        await asyncio.sleep(0.1)
+        found = [await caller.call("GET", "/readyz"), await caller.review("New.")]
+        await drained
+        return found + list(await asyncio.gather(*asked))
+
+    ready, new, *old = serving(drive, settings(workers=1)).result
+    assert (ready.status, new.status, new.error["type"]) == (503, 503, "draining")
+    assert [reply.status for reply in old] == [200] * 3
+
+
+def test_a_drain_that_takes_too_long_is_cut_short() -> None:
+    """A hung call does not keep the service from stopping."""
+
+    async def drive(caller: Caller) -> Reply:
+        asked = asyncio.create_task(caller.review())
+        await asyncio.sleep(0.5)
+        await caller.host.service.drain(10.0)
+        return await asked
+
+    chosen = settings(attempt_timeout_s=None)
+    reply = serving(drive, chosen, faulty(HangBeforeHeaders(rate=1.0))).result
+    assert (reply.status, reply.error["type"], round(reply.at, 1)) == (503, "draining", 10.5)
+
+
+def test_a_spent_budget_is_a_402() -> None:
+    """Past its cap a user is refused before anything is sent."""
+
+    async def drive(caller: Caller) -> list[Reply]:
+        return [await caller.review(f"Lamp {n}.", X_User="ann") for n in range(9)]
+
+    chosen = settings(budget=Budget(user_usd=0.00008))
+    served = serving(drive, chosen)
+    statuses = [reply.status for reply in served.result]
+    assert statuses[0] == 200
+    assert statuses[-1] == 402
+    assert served.result[-1].error["type"] == "budget_exhausted"
+    assert sum(row.billed_usd for row in served.seen) <= 0.00008
+
+
+def test_a_provider_that_fails_is_a_502() -> None:
+    """The cause is named, and so is how often it was tried."""
+
+    async def drive(caller: Caller) -> Reply:
+        return await caller.review()
+
+    reply = serving(drive, settings(retries=2), faulty(ServerError(rate=1.0))).result
+    assert (reply.status, reply.error["type"]) == (502, "upstream_failed")
+    assert (reply.error["cause"], reply.headers["X-Attempts"]) == ("server_error", "3")
+
+
+def test_a_session_remembers_its_exchanges() -> None:
+    """What a session has asked goes along with its next request, and with nobody else's."""
+
+    async def drive(caller: Caller) -> None:
+        for n in range(3):
+            await caller.review(f"Lamp {n}.", X_User="ann", X_Session="s")
+        await caller.review("Lamp.", X_User="bob", X_Session="s")
+        await caller.review("Lamp.", X_User="ann")
+
+    served = serving(drive, settings(context="trim", context_exchanges=5))
+    first, second, third, stranger, alone = (row.prompt_tokens for row in served.rows)
+    assert first < second < third
+    assert stranger == alone < second
+
+
+@pytest.mark.parametrize(
+    ("hint", "chosen", "provider"),
+    [("a queue", settings(workers=1), upstream(1.0)), ("none", settings(workers=9), upstream(1.0))],
+)
+def test_runs_repeat(hint: str, chosen: Any, provider: Any) -> None:
+    """The same calls give the same rows, with and without a queue."""
+
+    async def drive(caller: Caller) -> None:
+        await asyncio.gather(*(caller.review(f"Lamp {n}.") for n in range(9)))
+
+    one, two = (serving(drive, chosen, provider).rows for _ in range(2))
+    assert one == two, hint

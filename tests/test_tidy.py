@@ -51,6 +51,7 @@ BELONGS: dict[str, dict[str, str]] = {
     "rich.console": CLI,
     "aiohttp": {
         "harness.pipeline.client": "the one door to the network",
+        "harness.pipeline.account": "the account's own pages, before and after a run",
         "harness.pipeline.service.web": "the service's edge",
         "harness.pipeline.service.host": "the service's edge",
         "harness.engines.visitors": "those who call the service",
@@ -65,6 +66,7 @@ BELONGS: dict[str, dict[str, str]] = {
     "aiohttp.resolver": {"harness.engines.virtual_patches": "keeps look-ups in the loop"},
     "yarl": {
         "harness.pipeline.client": "the type of aiohttp's addresses",
+        "harness.pipeline.account": "the type of aiohttp's addresses",
         "mock_llm.record": "a real endpoint's address, to be checked and kept as it is",
     },
     "multidict": {"mock_llm.asking": "the type of aiohttp's headers"},

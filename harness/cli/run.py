@@ -14,12 +14,25 @@ from rich.markup import escape
 
 from harness.cli.places import check_file, check_folder
 from harness.cli.progress import Watcher
+from harness.cli.real import (
+    BaseUrl,
+    CaFile,
+    KeyEnv,
+    MaxCalls,
+    MaxUsd,
+    Options,
+    Yes,
+    agreed,
+    check_plan,
+)
 from harness.engines.base import Prepared, Target
+from harness.engines.real import Endpoint
 from harness.engines.target import load_target
 from harness.errors import InputError
 from harness.experiments.compare import explain_connections
+from harness.experiments.journalled import check_journals, place_of
 from harness.experiments.lint import lint, lint_lines
-from harness.experiments.run import Run, engine_named, means, prepare_variant, run_one, save
+from harness.experiments.run import REAL, Run, engine_named, means, prepare_variant, run_and_save
 from harness.files import write_whole
 from harness.report.headline import best_of, headline, lessons
 from harness.report.table import run_table
@@ -28,6 +41,7 @@ from harness.scenario.load import ScenarioFile, load_file
 
 STDOUT = "-"
 INTERRUPTED = 130
+NO_MONEY = 4
 MOST_SEEDS = 10_000
 
 Scenario = Annotated[Path, typer.Argument(help="Scenario file (TOML).", metavar="SCENARIO")]
@@ -46,6 +60,9 @@ Out = Annotated[
     Path | None, typer.Option(help="Folder for records; default results/runs/<scenario>.")
 ]
 Json = Annotated[str | None, typer.Option("--json", help="Write JSON there; - is standard output.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with a run that was broken off or killed.")
+]
 TargetSpec = Annotated[
     str | None,
     typer.Option(
@@ -66,24 +83,45 @@ def run(
     out: Out = None,
     json_to: Json = None,
     target: TargetSpec = None,
+    resume: Resume = False,
+    base_url: BaseUrl = None,
+    key_env: KeyEnv = None,
+    ca_file: CaFile = None,
+    yes: Yes = False,
+    max_usd: MaxUsd = None,
+    max_calls: MaxCalls = None,
 ) -> int:
     """Run a scenario and say what holds it back."""
-    overrides = [*_corpus_overrides(corpus), *(sets or [])]
+    if target and (resume or engine == REAL):
+        option = "--resume" if resume else "--engine real"
+        raise InputError(f"{option}: not with --target: of its calls nobody keeps books")
+    options = Options(base_url, key_env, ca_file, yes, max_usd, max_calls)
+    endpoint = options.endpoint(engine)
+    overrides = [*_corpus_overrides(corpus), *(sets or []), *options.overrides]
     file = load_file(scenario, overrides, variant)
-    engine_named(engine)
+    if endpoint is None:
+        engine_named(engine)
     client = load_target(target) if target else None
     chosen = _seeds(seed, seeds, file)
     names = file.names(variant)
     prepared = {name: prepare_variant(file, name, scenario.parent) for name in names}
     folder = out or Path("results/runs") / file.written.name
     check_folder("--out", folder)
+    places = [place_of(folder, name, engine, one) for name in names for one in chosen]
+    if endpoint:
+        check_plan(list(prepared.values()), len(places))
+    check_journals(places, list(prepared.values()), resume=resume, real=endpoint is not None)
     if json_to is not None and json_to != STDOUT:
         check_file("--json", json_to)
     # A target's own prints must not get between the lines of the JSON either.
     with redirect_stdout(sys.stderr) if json_to == STDOUT else nullcontext():
         console = Console(highlight=False)
         _foretell(console, prepared, foreign=client is not None)
-        runs, broken_off = _run_all(file, prepared, engine, chosen, client, folder)
+        if endpoint:
+            prepared = {n: agreed(console, it, endpoint, yes=yes) for n, it in prepared.items()}
+        runs, broken_off = _run_all(
+            file, prepared, engine, chosen, client, folder, resume=resume, endpoint=endpoint
+        )
         explain_connections(runs)
         reports = [one.report for one in runs]
         if json_to is not None and json_to != STDOUT:
@@ -152,6 +190,9 @@ def _run_all(
     seeds: Sequence[int],
     target: Target | None,
     folder: Path,
+    *,
+    resume: bool,
+    endpoint: Endpoint | None,
 ) -> tuple[list[Run], bool]:
     """The runs, each saved as soon as it has ended, and whether Ctrl-C came before the last."""
     plan = [(name, seed) for name in prepared for seed in seeds]
@@ -159,16 +200,18 @@ def _run_all(
     with Watcher(len(plan)) as watcher:
         for name, seed in plan:
             try:
-                one = run_one(
+                one = run_and_save(
                     prepared[name],
+                    folder,
                     variant=name,
                     expect=file.variant(name).expect,
                     engine=engine,
                     seed=seed,
                     target=target,
                     on_progress=watcher.begin(name, seed),
+                    resume=resume,
+                    endpoint=endpoint,
                 )
-                save(one, folder)
             except KeyboardInterrupt:  # between two runs; in one it stops the job instead
                 if not runs:
                     raise
@@ -235,4 +278,6 @@ def write_json(where: str, document: dict[str, Any]) -> None:
 def _exit_code(runs: Sequence[Run]) -> int:
     if not all(one.report["valid"] for one in runs):
         return 3
+    if any(one.result.stopped == "budget" for one in runs):
+        return NO_MONEY
     return 0 if all(one.as_expected for one in runs) else 1

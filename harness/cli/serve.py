@@ -2,17 +2,16 @@
 
 import json
 import logging
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
 import typer
 
 from harness.cli.places import check_file
+from harness.cli.real import DEFAULT_KEY, endpoint_at
 from harness.cli.run import Sets
 from harness.engines.serving import Serving
 from harness.engines.serving import serve as run_service
@@ -31,7 +30,7 @@ def serve(
     ] = None,
     key_env: Annotated[
         str, typer.Option(help="Environment variable with the provider's key.")
-    ] = "OPENROUTER_API_KEY",
+    ] = DEFAULT_KEY,
     variant: Annotated[str, typer.Option(help="A variant of the scenario.")] = BASE,
     sets: Sets = None,
     seed: Annotated[
@@ -59,7 +58,11 @@ def serve(
     if redis_url is not None:
         overrides.append(f"pipeline.redis_url={json.dumps(redis_url)}")
     file = _file(scenario, overrides, variant)
-    key = None if upstream_url is None else _key(_checked(upstream_url), key_env)
+    endpoint = None
+    if upstream_url is not None:
+        endpoint = endpoint_at("--upstream-url", upstream_url, key_env, ca_file)
+    elif ca_file is not None:
+        raise InputError("--ca-file: for --upstream-url only")
     if records is not None:
         check_file("--records", str(records))
     if log is not None:
@@ -71,10 +74,8 @@ def serve(
             host=host,
             port=port,
             seed=file.written.seed if seed is None else seed,
-            upstream_url=upstream_url,
-            api_key=key,
+            endpoint=endpoint,
             drain_s=drain,
-            ca_file=ca_file,
             log=logger,
             records=records,
         )
@@ -102,39 +103,6 @@ def _file(scenario: Path | None, overrides: list[str], variant: str) -> Scenario
     if scenario is None:
         return load_defaults(overrides, variant)
     return load_file(scenario, overrides, variant)
-
-
-def _checked(url: str) -> str:
-    """The URL of a provider.
-
-    Raises:
-        InputError: it is none, or holds a password, which would be shown.
-    """
-    try:
-        parts = urlsplit(url)
-        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        good = False
-    if not good:
-        raise InputError(f"--upstream-url {url}: give a base URL, such as https://host/api/v1")
-    if "@" in parts.netloc:
-        raise InputError("--upstream-url: no password in it: the key comes from --key-env")
-    return url
-
-
-def _key(url: str, name: str) -> str:
-    """The provider's key, which nobody is ever told.
-
-    Raises:
-        InputError: there is none.
-    """
-    key = os.environ.get(name, "").strip()
-    if not key:
-        why = f"no key for {url} in ${name}"
-        raise InputError(f"{why}: export it, or name another variable with --key-env")
-    if not (key.isascii() and key.isprintable()) or " " in key:
-        raise InputError(f"the key in ${name} has characters that no header can hold")
-    return key
 
 
 def _tell(line: str) -> None:

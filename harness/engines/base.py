@@ -10,6 +10,8 @@ from harness.client_findings import Finding
 from harness.corpus import Corpus, Review, load_corpus, read_trace
 from harness.pipeline.costs import Price, Projection, project, tiers
 from harness.pipeline.dispatch import Stop
+from harness.pipeline.journal import Replayed
+from harness.pipeline.money import Purse, Statistics
 from harness.pipeline.progress import Progress
 from harness.pipeline.projection import REPLY, prompt_tokens
 from harness.pipeline.request import Item, items_of
@@ -20,6 +22,7 @@ from harness.pipeline.routing import (
     SingleRouter,
     SmartRouter,
 )
+from harness.pipeline.secret import Secret
 from harness.pipeline.toolkit import Toolkit
 from harness.records import Record
 from harness.scenario.arrivals import TraceArrivals
@@ -89,6 +92,9 @@ class EngineResult(msgspec.Struct, frozen=True, kw_only=True):
         wall_s: wall-clock seconds it took.
         certificate: what a live run measured of itself.
         notes: for the reader.
+        money: where it went; None of a target, of whose calls nobody kept books.
+        reconciliation: our books against the account's; None where there is no account.
+        in_doubt: attempts of an earlier process that were sent again.
         client_findings: what is wrong with a target, the gravest first; None of our own pipeline.
         submitted: keys of the requests that were made, where they were not known before.
         truths: request key -> true label, likewise.
@@ -102,6 +108,9 @@ class EngineResult(msgspec.Struct, frozen=True, kw_only=True):
     wall_s: float
     certificate: dict[str, Any] = {}
     notes: tuple[str, ...] = ()
+    money: Statistics | None = None
+    reconciliation: dict[str, Any] | None = None
+    in_doubt: tuple[Record, ...] = ()
     client_findings: tuple[Finding, ...] | None = None
     submitted: tuple[str, ...] | None = None
     truths: Mapping[str, str] | None = None
@@ -117,6 +126,7 @@ class Engine(Protocol):
         seed: int,
         target: Target | None = None,
         on_progress: OnProgress | None = None,
+        replayed: Replayed | None = None,
     ) -> EngineResult:
         """Run it; never raises for what the provider or the client does."""
         ...
@@ -187,17 +197,27 @@ def router_of(settings: Pipeline, reviews: Sequence[Review]) -> Router:
 
 
 def toolkit(
-    prepared: Prepared, seed: int, base_url: str, on_progress: OnProgress | None
+    prepared: Prepared,
+    seed: int,
+    base_url: str,
+    on_progress: OnProgress | None,
+    replayed: Replayed | None = None,
 ) -> Toolkit:
     """What a job is handed by the engines that run against a mock."""
     return Toolkit(
         base_url=base_url,
-        api_key="sk-or-v1-simulated",
+        api_key=Secret("sk-or-v1-simulated"),
         prices=prepared.prices,
         uniform=Keyed(seed).uniform,
         count_tokens=counter(prepared.scenario.upstream.token_counts),
         router_version=prepared.router.version,
         on_progress=on_progress,
+        purse=Purse(prepared.scenario.pipeline.budget),
+        max_completions={
+            name: model.max_completion_tokens
+            for name, model in prepared.scenario.upstream.models.items()
+        },
+        replayed=replayed,
     )
 
 

@@ -13,6 +13,8 @@ from harness.engines.certificate import Certificate, read_steal
 from harness.engines.mock_process import mock_process
 from harness.engines.runner import AnyJob, interruptible, job_of, result_of
 from harness.engines.target import Span, TargetJob
+from harness.pipeline.job import Job
+from harness.pipeline.journal import Replayed
 from harness.pipeline.service.host import Host
 from harness.pipeline.service.lag import LagMeter
 from harness.records import moved
@@ -26,6 +28,7 @@ def run_live(
     seed: int,
     target: Target | None = None,
     on_progress: OnProgress | None = None,
+    replayed: Replayed | None = None,
 ) -> EngineResult:
     """Run a prepared scenario over loopback; see `engines.base.Engine`."""
     with TemporaryDirectory(prefix="harness-live-") as folder:
@@ -34,7 +37,8 @@ def run_live(
         with mock_process(upstream, seed=seed, answers=answers, ledger=ledger) as base_url:
             began = time.perf_counter()
             steal = read_steal()
-            job, origin, lag = _run(prepared, seed, base_url, target, on_progress)
+            job = job_of(prepared, seed, base_url, target, on_progress, _open_door, replayed)
+            origin, lag = _run(job)
             wall_s = time.perf_counter() - began
             steal_share = read_steal().share_since(steal)
         rows = [msgspec.json.decode(line, type=Row) for line in ledger.read_bytes().splitlines()]
@@ -53,15 +57,8 @@ def run_live(
     return msgspec.structs.replace(result, notes=(*result.notes, *notes))
 
 
-def _run(
-    prepared: Prepared,
-    seed: int,
-    base_url: str,
-    target: Target | None,
-    on_progress: OnProgress | None,
-) -> tuple[AnyJob, float, Sequence[float]]:
-    """Run the job; returns it, the loop's time at its start, and the loop's lags."""
-    job = job_of(prepared, seed, base_url, target, on_progress, _open_door)
+def _run(job: AnyJob) -> tuple[float, Sequence[float]]:
+    """Run the job; returns the loop's time at its start, and the loop's lags."""
 
     async def main() -> tuple[float, Sequence[float]]:
         loop = asyncio.get_running_loop()
@@ -72,8 +69,7 @@ def _run(
         return origin, meter.lags_s
 
     with asyncio.Runner() as runner:
-        origin, lags = runner.run(main())
-    return job, origin, lags
+        return runner.run(main())
 
 
 async def _open_door(host: Host) -> str:
@@ -86,7 +82,9 @@ def _to_origin(job: AnyJob, origin: float) -> None:
     if isinstance(job, TargetJob):
         job.spans[:] = [_span_to_origin(span, origin) for span in job.spans]
     else:
-        job.records[:] = [moved(row, -origin) for row in job.records]
+        # A run that was resumed began so much earlier as it had run before.
+        began = job.origin if isinstance(job, Job) else origin
+        job.records[:] = [moved(row, -began) for row in job.records]
 
 
 def _span_to_origin(span: Span, origin: float) -> Span:

@@ -15,6 +15,9 @@ from harness.engines.visitors import OpenDoor, Visits
 from harness.errors import InputError
 from harness.pipeline.costs import tiers
 from harness.pipeline.job import Job
+from harness.pipeline.journal import Replayed
+from harness.pipeline.money import Statistics
+from harness.records import Record
 from mock_llm.ledger import Row
 
 AnyJob = Job | TargetJob | Visits
@@ -27,6 +30,7 @@ def job_of(
     target: Target | None,
     on_progress: OnProgress | None,
     open_door: OpenDoor | None = None,
+    replayed: Replayed | None = None,
 ) -> AnyJob:
     """Our pipeline over the prepared items, or the target in its place; or users of the service.
 
@@ -41,7 +45,8 @@ def job_of(
             raise TypeError("users need a door to the service")
         return Visits(prepared, seed, base_url, open_door, on_progress)
     if target is None:
-        return Job(prepared.items, settings, toolkit(prepared, seed, base_url, on_progress))
+        tools = toolkit(prepared, seed, base_url, on_progress, replayed)
+        return Job(prepared.items, settings, tools)
     return TargetJob(
         target, prepared.items, settings, base_url, on_progress, tiers=tiers(prepared.prices)
     )
@@ -57,6 +62,8 @@ def result_of(
     """What the job did, as every engine reports it; `rows` are asked for only by a target."""
     notes: tuple[str, ...] = ()
     judged = None
+    money: Statistics | None = None
+    in_doubt: tuple[Record, ...] = ()
     if isinstance(job, TargetJob):
         seen = list(rows())
         records, strays = records_of(job.spans, seen, job.tiers)
@@ -68,6 +75,8 @@ def result_of(
         records = job.records
         labels = {key: answer.label for key, answer in job.answers.items()}
         context = {"peak": job.context.peak_bytes, "last": job.context.size_bytes}
+        if isinstance(job, Job):
+            money, in_doubt = job.money, job.in_doubt
     visits = job if isinstance(job, Visits) else None
     return EngineResult(
         records=records,
@@ -78,6 +87,8 @@ def result_of(
         wall_s=wall_s,
         certificate=certificate or {},
         notes=notes,
+        money=money,
+        in_doubt=in_doubt,
         client_findings=judged,
         submitted=None if visits is None else tuple(visits.intended),
         truths=None if visits is None else visits.truths,

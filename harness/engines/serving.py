@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,8 +11,8 @@ import msgspec
 
 from harness.engines.base import Prepared, toolkit
 from harness.engines.mock_process import mock_process
+from harness.engines.real import Endpoint
 from harness.errors import InputError
-from harness.pipeline.money import Purse
 from harness.pipeline.service.host import Host
 from harness.pipeline.service.lag import TICK_S, LagMeter
 from harness.pipeline.service.monitor import Monitor
@@ -38,10 +38,8 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
         host: address to listen on.
         port: 0 for any free one.
         seed: of the weather of its own mock, and of the backoff.
-        upstream_url: of the provider; None: a mock of its own.
-        api_key: of the provider; None: the mock takes any.
+        endpoint: of the provider; None: a mock of its own.
         drain_s: how long what is under way may go on after the first signal.
-        ca_file: PEM file of the only authorities that the provider's certificate may be of.
         log: is told of requests and refusals; None: nobody is.
         records: every row is written to it (JSONL); times count from the start.
     """
@@ -50,10 +48,8 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 0
     seed: int = 1
-    upstream_url: str | None = None
-    api_key: str | None = None
+    endpoint: Endpoint | None = None
     drain_s: float = 30.0
-    ca_file: Path | None = None
     log: logging.Logger | None = None
     records: Path | None = None
 
@@ -73,8 +69,11 @@ def serve(serving: Serving, tell: Callable[[str], None]) -> int:
         InputError: the address cannot be had, or the file of records cannot be written.
     """
     upstream = serving.prepared.scenario.upstream
-    given = serving.upstream_url
-    place = mock_process(upstream, seed=serving.seed) if given is None else nullcontext(given)
+    given = serving.endpoint
+    if given is None:
+        place: AbstractContextManager[str] = mock_process(upstream, seed=serving.seed)
+    else:
+        place = nullcontext(given.base_url)
     with place as base_url, asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_serve(serving, base_url, tell))
 
@@ -93,7 +92,6 @@ async def _serve(serving: Serving, base_url: str, tell: Callable[[str], None]) -
                 tools,
                 prepared.router,
                 record=rows.add,
-                ca_file=serving.ca_file,
                 monitor=monitor,
                 lag=lag,
             ) as host,
@@ -153,15 +151,11 @@ async def _drain(host: Host, limit_s: float, hurry: asyncio.Event) -> int:
 
 
 def _tools(serving: Serving, base_url: str) -> Toolkit:
-    prepared = serving.prepared
-    tools = toolkit(prepared, serving.seed, base_url, None)
-    models = prepared.scenario.upstream.models
-    return msgspec.structs.replace(
-        tools,
-        api_key=serving.api_key or tools.api_key,
-        purse=Purse(prepared.scenario.pipeline.budget),
-        max_completions={name: model.max_completion_tokens for name, model in models.items()},
-    )
+    tools = toolkit(serving.prepared, serving.seed, base_url, None)
+    endpoint = serving.endpoint
+    if endpoint is None:
+        return tools
+    return msgspec.structs.replace(tools, api_key=endpoint.key, ca_file=endpoint.ca_file)
 
 
 class _Rows:

@@ -10,8 +10,10 @@ from typing import Any
 from harness.engines.base import EngineResult, OnProgress, Prepared, Target
 from harness.engines.runner import AnyJob, interruptible, job_of, result_of
 from harness.engines.virtual_loop import VirtualClockError, VirtualLoop, run_virtual
+from harness.pipeline.job import Job
+from harness.pipeline.journal import Replayed
 from harness.pipeline.service.host import Host
-from harness.records import Record, requests
+from harness.records import Record, moved, requests
 from mock_llm.server import MockServer
 
 HOST, PORT, SERVICE_PORT = "127.0.0.1", 8000, 8080
@@ -25,6 +27,7 @@ def run_on_virtual_clock(
     seed: int,
     target: Target | None = None,
     on_progress: OnProgress | None = None,
+    replayed: Replayed | None = None,
 ) -> EngineResult:
     """Run a prepared scenario in virtual time; see `engines.base.Engine`.
 
@@ -38,12 +41,14 @@ def run_on_virtual_clock(
         answers=prepared.answer_key,
         ledger_limit=10_000 if target is None else None,  # all: they are the target's records
     )
-    job = job_of(prepared, seed, _base_url(mock), target, on_progress, _open_door)
+    job = job_of(prepared, seed, _base_url(mock), target, on_progress, _open_door, replayed)
     invalid: tuple[str, ...] = ()
     try:
         run_virtual(_main(mock, job), seed=seed, packages=_packages(target))
     except VirtualClockError as error:
         invalid = (str(error),)
+    if replayed is not None and isinstance(job, Job):
+        job.records[:] = [moved(row, -job.origin) for row in job.records]
     result = result_of(job, lambda: mock.ledger.rows, time.perf_counter() - began, invalid)
     if result.stopped != "never_answered":
         return result

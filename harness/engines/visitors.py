@@ -160,15 +160,17 @@ class Visits:
         self.late_s.append(asyncio.get_running_loop().time() - intended)
         if review.label is not None:
             self.truths[key] = review.label
-        headers = {"X-Request-Key": key, "X-User": user}
+        headers = {"X-Request-Key": key, "X-User": user, "Content-Type": "application/json"}
         limit = self._work.deadline_s
         if limit is not None:
             headers["X-Deadline"] = repr(limit)
-        body = {"text": review.content, "title": review.title, "category": review.category}
+        data = msgspec.json.encode(
+            {"text": review.content, "title": review.title, "category": review.category}
+        )
         try:
             async with (
                 asyncio.timeout(None if limit is None else limit + GRACE_S),
-                self._session.post(self._url, json=body, headers=headers) as response,
+                self._session.post(self._url, data=data, headers=headers) as response,
             ):
                 data = await response.read()
         except (TimeoutError, aiohttp.ClientError):

@@ -3,6 +3,7 @@
 import json
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,15 @@ import msgspec
 from harness.bottlenecks import Bottleneck, bottlenecks
 from harness.engines.base import Engine, EngineResult, OnProgress, Prepared, Target, prepare
 from harness.engines.live import run_live
+from harness.engines.real import Endpoint, run_real
 from harness.engines.virtual import run_on_virtual_clock
 from harness.errors import InputError
+from harness.experiments.journalled import header_of, open_journal, place_of
 from harness.files import write_whole
 from harness.invariants import violations
 from harness.metrics import Tally, accuracy, summary
 from harness.pipeline.cache import near_precision
+from harness.pipeline.journal import Replayed
 from harness.records import HITS, records_sha256, requests, write_jsonl
 from harness.scenario.load import ScenarioFile
 from harness.scenario.slo import parse_slo
@@ -25,6 +29,7 @@ from mock_llm.config import Upstream
 from mock_llm.network import aimless
 
 ENGINES: dict[str, Engine] = {"virtual": run_on_virtual_clock, "live": run_live}
+REAL = "real"
 PLANNED = ("theory", "sim", "virtual", "live", "real", "all")
 
 
@@ -65,7 +70,9 @@ def engine_named(name: str) -> Engine:
     """
     if name in ENGINES:
         return ENGINES[name]
-    built = " and ".join(ENGINES)
+    if name == REAL:
+        raise InputError("--engine real: needs an endpoint, which only harness run can name")
+    built = ", ".join([*ENGINES, REAL])
     if name in PLANNED:
         raise InputError(f"--engine {name}: not built yet; {built} are")
     raise InputError(f"--engine {name}: there is no such engine; {built} are built")
@@ -89,9 +96,27 @@ def run_one(
     seed: int,
     target: Target | None = None,
     on_progress: OnProgress | None = None,
+    replayed: Replayed | None = None,
+    endpoint: Endpoint | None = None,
 ) -> Run:
-    """Run one variant once and derive everything that is told of it."""
-    result = engine_named(engine)(prepared, seed=seed, target=target, on_progress=on_progress)
+    """Run one variant once and derive everything that is told of it.
+
+    Args:
+        prepared: what to run.
+        variant: its name.
+        expect: whether it is to keep its promises.
+        engine: which one runs it.
+        seed: of the weather.
+        target: a client in place of ours.
+        on_progress: called at the end of each batch.
+        replayed: an open journal and what it says; None: none is kept.
+        endpoint: of the `real` engine.
+
+    Raises:
+        InputError: the journal cannot be written on.
+    """
+    fly = engine_named(engine) if endpoint is None else partial(run_real, endpoint=endpoint)
+    result = fly(prepared, seed=seed, target=target, on_progress=on_progress, replayed=replayed)
     failed = result.stopped == "job_deadline"
     settings = prepared.scenario.pipeline
     if target is not None:  # its time limits are its own
@@ -112,6 +137,61 @@ def run_one(
     )
 
 
+def run_and_save(
+    prepared: Prepared,
+    folder: Path,
+    *,
+    variant: str,
+    expect: str,
+    engine: str,
+    seed: int,
+    target: Target | None = None,
+    on_progress: OnProgress | None = None,
+    resume: bool = False,
+    endpoint: Endpoint | None = None,
+) -> Run:
+    """Run one variant once, with a journal of it in its folder, and write down what came of it.
+
+    Args:
+        prepared: what to run.
+        folder: of the scenario's runs; this one's is made there.
+        variant: see `run_one`, as of the rest.
+        expect: likewise.
+        engine: likewise.
+        seed: likewise.
+        target: likewise; it keeps no journal.
+        on_progress: likewise.
+        resume: go on with a run that has a journal there; else it begins anew.
+        endpoint: of the `real` engine, whose journal waits for the disk.
+
+    Raises:
+        InputError: the folder cannot be written, or the journal is of another run.
+    """
+    replayed = None
+    if target is None and prepared.scenario.workload.kind == "batch":
+        where = endpoint.base_url if endpoint else ""
+        header = header_of(prepared, variant=variant, engine=engine, seed=seed, endpoint=where)
+        place = place_of(folder, variant, engine, seed)
+        replayed = open_journal(place, header, resume=resume, real=endpoint is not None)
+    try:
+        one = run_one(
+            prepared,
+            variant=variant,
+            expect=expect,
+            engine=engine,
+            seed=seed,
+            target=target,
+            on_progress=on_progress,
+            replayed=replayed,
+            endpoint=endpoint,
+        )
+        save(one, folder)
+    finally:
+        if replayed is not None and replayed.journal is not None:
+            replayed.journal.close()
+    return one
+
+
 def _report(
     prepared: Prepared,
     variant: str,
@@ -129,7 +209,7 @@ def _report(
     broken = violations(
         records,
         result.submitted or [item.key for item in prepared.items],
-        complete=result.stopped in {None, "job_deadline"} and not result.invalid,
+        complete=result.stopped in {None, "job_deadline", "budget"} and not result.invalid,
         one_success=not foreign,
     )
     invalid = [*result.invalid, *(f"invariant: {text}" for text in broken[:5])]
@@ -149,6 +229,7 @@ def _report(
         "invalid_reasons": invalid,
         "stopped": result.stopped,
         **figures,
+        **money_figures(result),
         "wall_s": result.wall_s,
         # A job past its deadline hands over no labels either.
         "accuracy": accuracy({} if failed else _judged(result), result.truths or prepared.truths),
@@ -167,12 +248,39 @@ def _report(
         "expect": expect,
         "records_sha256": records_sha256(records),
     }
-    if result.stopped in {"interrupted", "never_answered"}:
-        begun, wanted = figures["requests"], len(prepared.items)
-        report["notes"].append(f"broken off: {begun:,} of {wanted:,} requests had begun")
+    report["notes"] += _endings(result, figures, len(prepared.items))
     if engine == "virtual":
         report["notes"].append("no CPU cost is modelled: the virtual clock counts waiting only")
     return {**report, "slo": slo_of(scenario.slo, report)}
+
+
+def _endings(result: EngineResult, figures: Mapping[str, Any], wanted: int) -> Iterator[str]:
+    """How a run ended before its work did."""
+    if result.stopped in {"interrupted", "never_answered"}:
+        yield f"broken off: {figures['requests']:,} of {wanted:,} requests had begun"
+    if result.stopped == "budget":
+        unsent = figures["verdicts"].get("budget", 0)
+        yield (
+            f"the budget stopped it: {unsent:,} requests were not sent; with more money --resume "
+            "goes on with them"
+        )
+
+
+def money_figures(result: EngineResult) -> dict[str, Any]:
+    """What was wasted, estimated and held, and what may have been paid twice; None of a target."""
+    money = result.money
+    wasted = None if money is None else {**money.kind_usd}
+    if wasted is not None:
+        del wasted["useful"]
+    return {
+        "wasted_usd": wasted,
+        "estimated_usd": None if money is None else money.estimated_usd,
+        "held_usd": None if money is None else money.held_usd,
+        "overruns": None if money is None else money.overruns,
+        "reconciliation": result.reconciliation,
+        "possibly_paid_twice_usd": sum(row.cost_usd for row in result.in_doubt),
+        "in_doubt": [f"{row.key} attempt {row.attempt}" for row in result.in_doubt],
+    }
 
 
 def _doubts(upstream: Upstream) -> list[str]:
@@ -252,7 +360,7 @@ def save(run: Run, folder: Path) -> Path:
     Raises:
         InputError: the folder cannot be written.
     """
-    place = folder / f"{run.variant}-{run.engine}-{run.seed}"
+    place = place_of(folder, run.variant, run.engine, run.seed)
     try:
         place.mkdir(parents=True, exist_ok=True)
         write_jsonl(run.result.records, place / "records.jsonl")

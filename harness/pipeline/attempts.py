@@ -122,7 +122,9 @@ class Attempts:
             error = CallError(late, stamps.status)
             return Tried(self._failed(call, error, "timed_out", "abandoned"), None, error)
         except CallError as caught:
-            return Tried(self._failed(call, caught, "failed", "failed"), None, caught)
+            # Silence between two tokens is a time limit that struck, as much as any other.
+            outcome: Outcome = "timed_out" if caught.word == "stalled" else "failed"
+            return Tried(self._failed(call, caught, outcome, "failed"), None, caught)
         except asyncio.CancelledError:
             if (why := request.stop or self._stopped(request)) is not None:
                 error = CallError(why[0], stamps.status)
@@ -152,7 +154,7 @@ class Attempts:
         item = call.request.item
         self._context_of(call.request).add(item.number, item.review.text, found.text)
         tokens, usd = Tokens(found.prompt_tokens, found.completion_tokens), found.cost_usd
-        untold = usd is None and not any(tokens)
+        untold = found.usage != "reported"
         if untold:
             tokens = self._books.own_count(call.body, found.text)
         self._completion_tokens = tokens.completion
@@ -166,7 +168,15 @@ class Attempts:
             cost_usd=usd,
         )
         floor = 0.0 if untold else self._books.floor_usd(call.model, call.body, found.text)
-        self._books.end(call.ticket, row, "useful", estimated=untold, answer=found, floor_usd=floor)
+        self._books.end(
+            call.ticket,
+            row,
+            "useful",
+            estimated=untold,
+            generation=call.stamps.generation,
+            answer=found,
+            floor_usd=floor,
+        )
         return row
 
     def _guess(self, body: bytes) -> Tokens:
@@ -188,5 +198,5 @@ class Attempts:
             completion_tokens=tokens.completion,
             cost_usd=cost_usd(self._tools.prices[call.model], *tokens),
         )
-        self._books.end(call.ticket, row, kind, estimated=billed)
+        self._books.end(call.ticket, row, kind, estimated=billed, generation=call.stamps.generation)
         return row

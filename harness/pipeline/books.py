@@ -5,7 +5,8 @@ This is where the purse and the journal, which know nothing of each other, meet 
 
 import asyncio
 from collections.abc import Callable
-from typing import NamedTuple
+from contextlib import suppress
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -59,17 +60,21 @@ class Books:
     """Keeps the books of everything that one processor sends.
 
     Attributes:
-        broke: the cap of the run that has been reached; None while there is money.
+        broke: the cap of the run that has been reached, or the account's `credits`; None while
+            there is money.
+        generations: the provider's id -> row, of an endpoint that is metered.
         origin: the loop's time at the start of the run; of one that was resumed, so much earlier
             as it had run before.
     """
 
     def __init__(self, settings: Pipeline, tools: Toolkit) -> None:
-        self.broke: Cap | None = None
+        self.broke: Cap | Literal["credits"] | None = None
+        self.generations: dict[str, Record] = {}
         self._set = settings
         self._tools = tools
         self._purse: Purse = tools.purse
         self._journal: Journal | None = tools.replayed.journal if tools.replayed else None
+        self._given_back = asyncio.Event()
         self._now = asyncio.get_running_loop().time
         self.origin = self._now()
         if tools.replayed is not None:
@@ -97,7 +102,9 @@ class Books:
             wait_s = answer.retry_after_s
             if wait_s is None or (request.deadline is not None and now + wait_s > request.deadline):
                 return answer
-            await asyncio.sleep(wait_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._given_back.wait()
 
     def begin(
         self,
@@ -110,7 +117,7 @@ class Books:
         """Write down that an attempt is about to be sent; the guess is what it may cost.
 
         Raises:
-            OSError: it cannot be written down, so it must not be sent.
+            InputError: it cannot be written down, so it must not be sent.
         """
         if self._journal is None:
             return
@@ -135,10 +142,15 @@ class Books:
         kind: Kind,
         *,
         estimated: bool,
+        generation: str = "",
         answer: Answer | None = None,
         floor_usd: float = 0.0,
     ) -> None:
         """An attempt has ended."""
+        self._given_back.set()  # to those who wait now
+        self._given_back = asyncio.Event()
+        if generation and self._tools.metered:
+            self.generations[generation] = row
         if row.t_sent is None:
             self._purse.release(ticket)
             booked = 0.0
@@ -158,9 +170,15 @@ class Books:
                     booked_usd=booked,
                     kind=kind,
                     estimated=estimated,
+                    generation=generation,
                     answer=answer,
                 )
             )
+
+    def refused(self, *, passing: bool) -> None:
+        """A call met a 402; one that does not pass says that the account is empty."""
+        if self._tools.metered and not passing:
+            self.broke = "credits"
 
     def note(self, row: Record, answer: Answer | None = None) -> None:
         """A request has a row without an attempt."""

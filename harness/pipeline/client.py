@@ -139,7 +139,7 @@ class ChatClient:
         self._settings = settings
         self._url = URL(f"{base_url.rstrip('/')}/chat/completions")
         self._headers = {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"}
-        self._tls = True if ca_file is None else _trust(ca_file)
+        self._tls = True if ca_file is None else trust(ca_file)
         self._session: aiohttp.ClientSession | None = None
         self._connectors: set[_Connector] = set()
         self._made = 0
@@ -236,6 +236,7 @@ class ChatClient:
     async def _read(self, response: aiohttp.ClientResponse, stamps: Stamps) -> Answer:
         now = asyncio.get_running_loop().time
         stamps.status = response.status
+        stamps.generation = response.headers.get("X-Generation-Id", "")
         stamps.t_headers = now()
         body = Body(response.content, self._settings.max_answer_bytes)
         if response.status != 200:
@@ -267,7 +268,12 @@ async def _drain(body: Body) -> None:
                 pass
 
 
-def _trust(ca_file: Path) -> ssl.SSLContext:
+def trust(ca_file: Path) -> ssl.SSLContext:
+    """The check of certificates by a private authority.
+
+    Raises:
+        InputError: the file cannot be read, or has no certificate in it.
+    """
     try:
         return ssl.create_default_context(cafile=ca_file)
     except ssl.SSLError as error:

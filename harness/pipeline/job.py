@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
+from harness.errors import InputError
 from harness.pipeline.answer import Answer
 from harness.pipeline.client import ChatClient
 from harness.pipeline.common import Common
@@ -10,6 +11,7 @@ from harness.pipeline.context import Context
 from harness.pipeline.dispatch import OUTCOME_OF_STOP, Dispatch, Stop
 from harness.pipeline.journal import Replayed
 from harness.pipeline.limits import UserLimits
+from harness.pipeline.money import Statistics
 from harness.pipeline.processor import Processor
 from harness.pipeline.progress import Meter
 from harness.pipeline.request import Item, Request
@@ -25,6 +27,7 @@ class Job:
         records: rows so far.
         answers: request key -> answer, of requests that succeeded.
         context: what the conversation holds.
+        origin: the loop's time at its start; see `Books`.
         processor: what serves the requests; None before the run.
     """
 
@@ -32,6 +35,7 @@ class Job:
         self.records: list[Record] = []
         self.answers: dict[str, Answer] = {}
         self.context = Context(settings.context, settings.context_exchanges)
+        self.origin = 0.0
         self.processor: Processor | None = None
         self._items = items
         self._set = settings
@@ -48,6 +52,21 @@ class Job:
         broke = self.processor is not None and self.processor.books.broke
         return self._dispatch.stopped or ("budget" if broke else None)
 
+    @property
+    def money(self) -> Statistics:
+        """Where the money of the run is."""
+        return self._tools.purse.statistics()
+
+    @property
+    def in_doubt(self) -> tuple[Record, ...]:
+        """Attempts of an earlier process that may have been paid, and are made again."""
+        return tuple(self._before.in_doubt)
+
+    @property
+    def generations(self) -> dict[str, Record]:
+        """The provider's id -> row, of an endpoint that is metered."""
+        return {} if self.processor is None else self.processor.books.generations
+
     def stop(self, reason: Stop) -> None:
         """End the job now; to be called from the loop."""
         self._dispatch.stop(reason)
@@ -56,8 +75,8 @@ class Job:
         """Serve every item; after it each of them has a row, unless the job was interrupted."""
         self._now = asyncio.get_running_loop().time
         self._meter.start(self._now())
-        common = Common(self._set)
-        client = ChatClient(self._set, self._tools.base_url, self._tools.api_key)
+        common, tools = Common(self._set), self._tools
+        client = ChatClient(self._set, tools.base_url, tools.api_key.reveal(), tools.ca_file)
         async with client:
             self.processor = Processor(
                 self._set,
@@ -69,22 +88,27 @@ class Job:
                 limits=_limits(self._set),
                 cache=common.cache,
             )
-            self._go_on(self.processor.books.origin)
+            self.origin = self.processor.books.origin
+            await self._go_on(self.processor)
             try:
                 await self._dispatch.run()
+            except ExceptionGroup as group:
+                bad, _ = group.split(InputError)
+                raise bad.exceptions[0] if bad else group from None
             finally:
                 await common.close()
         if self.stopped == "job_deadline":
             self._close_unstarted()
 
-    def _go_on(self, origin: float) -> None:
+    async def _go_on(self, processor: Processor) -> None:
         """Take over what an earlier process has done."""
         before = self._before
-        self.records += [moved(row, origin) for row in before.rows]
+        self.records += [moved(row, self.origin) for row in before.rows]
         self.answers.update(before.answers)
         for item in self._items:
             if (answer := before.answers.get(item.key)) is not None:
                 self.context.add(item.number, item.review.text, answer.text)
+                await processor.remember(item, answer)
         self._meter.skip(len(before.done))
 
     async def _handle(self, item: Item, worker: int, queued: float) -> None:

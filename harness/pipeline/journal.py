@@ -26,6 +26,8 @@ from harness.pipeline.money import Kind
 from harness.records import Record
 
 FORMAT = 1
+CUT = frozenset({"interrupted", "never_answered"})
+"""Error words of attempts that were under way when their run was stopped."""
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +74,7 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True, tag="settled", tag_fiel
         booked_usd: see `money.Purse.settle`.
         kind: what it was good for.
         estimated: nobody told what it cost.
+        generation: the provider's id of it, "" where none came.
         answer: None if there was none.
     """
 
@@ -79,6 +82,7 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True, tag="settled", tag_fiel
     booked_usd: float = 0.0
     kind: Kind = "useful"
     estimated: bool = False
+    generation: str = ""
     answer: Answer | None = None
 
 
@@ -125,9 +129,10 @@ class Replayed(msgspec.Struct, kw_only=True):
         return max((row.t_end for row in self.rows), default=0.0)
 
     @property
-    def possibly_paid_twice_usd(self) -> float:
-        """Dollars that the lost attempts are estimated to have cost."""
-        return sum(one.row.cost_usd for one in self.lost)
+    def in_doubt(self) -> list[Record]:
+        """Attempts that are sent again though they may have been paid: lost, or cut short."""
+        cut = [one.row for one in self.settled if one.row.error in CUT]
+        return [*cut, *(one.row for one in self.lost)]
 
 
 _ENCODE = msgspec.json.Encoder().encode
@@ -200,9 +205,7 @@ def _sum(lines: list[Line]) -> Replayed:
     for key, attempt in (*begun, *settled):
         found.made[key] = max(attempt, found.made.get(key, 0))
     for (key, attempt), line in settled.items():
-        # What was cut short when its run was stopped is "abandoned", yet did not time out.
-        timed_out = line.row.outcome == "timed_out"
-        found.failures[key] += attempt > 0 and (timed_out or line.kind == "failed")
+        found.failures[key] += attempt > 0 and line.row.error not in CUT
     found.lost = [one for mark, one in begun.items() if mark not in settled]
     return found
 
@@ -210,8 +213,9 @@ def _sum(lines: list[Line]) -> Replayed:
 class Journal:
     """A journal that is being written, by this process alone."""
 
-    def __init__(self, file: BinaryIO, *, fsync: bool = False) -> None:
+    def __init__(self, file: BinaryIO, where: str, *, fsync: bool = False) -> None:
         self._file = file
+        self._where = where
         self._fsync = fsync
 
     @classmethod
@@ -221,7 +225,7 @@ class Journal:
         Raises:
             InputError: it cannot be written, or another process is writing it.
         """
-        journal = cls(_locked(path), fsync=fsync)
+        journal = cls(_locked(path), str(path), fsync=fsync)
         journal._cut(0)
         journal._write(header)
         return journal
@@ -236,7 +240,7 @@ class Journal:
         """
         if not path.is_file():
             raise InputError(f"{path}: there is no journal to resume: run it without --resume")
-        journal = cls(_locked(path), fsync=fsync)
+        journal = cls(_locked(path), str(path), fsync=fsync)
         try:
             data = path.read_bytes()
             found = replay(data, header, str(path))
@@ -255,7 +259,7 @@ class Journal:
         """An attempt is about to be sent; see `Begun`.
 
         Raises:
-            OSError: it cannot be written: the attempt must not be sent.
+            InputError: it cannot be written: the attempt must not be sent.
         """
         self._write(Begun(row=row, worst_usd=worst_usd))
         if self._fsync:
@@ -265,7 +269,7 @@ class Journal:
         """An attempt has ended, or a request without one.
 
         Raises:
-            OSError: it cannot be written.
+            InputError: it cannot be written.
         """
         self._write(line)
 
@@ -273,7 +277,7 @@ class Journal:
         """A request has come to nothing.
 
         Raises:
-            OSError: it cannot be written.
+            InputError: it cannot be written.
         """
         self._write(Done(key=key))
 
@@ -290,8 +294,13 @@ class Journal:
 
     def _all(self, data: bytes) -> None:
         left = memoryview(data)
-        while left:  # a disk that is nearly full takes a part
-            left = left[self._file.write(left) :]
+        try:
+            while left:  # a disk that is nearly full takes a part
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            raise InputError(
+                f"{self._where}: cannot be written: {error.strerror}: make room, then --resume"
+            ) from error
 
 
 def _locked(path: Path) -> BinaryIO:

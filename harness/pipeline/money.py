@@ -263,7 +263,7 @@ class Purse:
         if not (isfinite(usd) and usd >= 0):
             usd, estimated = ticket.worst_usd, True
         spent, amount = round(usd * _PER_USD), ticket.amount
-        booked = max(spent, amount if estimated else min(_up(floor_usd), amount))
+        booked = max(spent, amount if estimated else min(round(floor_usd * _PER_USD), amount))
         self._count(spent, kind, estimated=estimated)
         if spent > amount:
             self._overruns += 1

@@ -22,7 +22,7 @@ from harness.pipeline.guards import Guards, was_dropped
 from harness.pipeline.limits import UserLimits
 from harness.pipeline.money import Refused
 from harness.pipeline.race import Racer
-from harness.pipeline.request import Request
+from harness.pipeline.request import Item, Request
 from harness.pipeline.retry import backoff_s, may_pass
 from harness.pipeline.toolkit import Toolkit
 from harness.records import Record
@@ -88,6 +88,13 @@ class Processor:
             self.books.done(request.item.key)
         return answer
 
+    async def remember(self, item: Item, answer: Answer) -> None:
+        """An earlier process was answered: repeats need not be sent."""
+        if self._cache is not None:
+            text = item.review.text
+            key = cache_key(text, self._tools.router_version, item.route.model)
+            await self._cache.put(key, text, answer, self._now())
+
     async def _send_once(self, cache: AnswerCache, request: Request) -> Answer | None:
         """Answer from the cache; of identical requests in flight only the first is sent."""
         request.cache = "miss"
@@ -115,7 +122,9 @@ class Processor:
             async with asyncio.timeout_at(request.deadline):
                 await flight.wait()
         except TimeoutError:
-            self._add(request.unsent(self._now(), "timed_out", "deadline"))
+            row = request.unsent(self._now(), "timed_out", "deadline")
+            self.books.note(row)
+            self._add(row)
             return False
         except asyncio.CancelledError:
             self._close(request)
@@ -175,6 +184,8 @@ class Processor:
         if tried is not None:
             request.made += 1
             self._add(tried.row)
+            if tried.row.status == 402:
+                self.books.refused(passing=bool(tried.error and tried.error.passing))
         return tried
 
     async def _through(
@@ -184,7 +195,9 @@ class Processor:
             async with asyncio.timeout_at(request.deadline):
                 await gate.enter()
         except TimeoutError:
-            return Tried(request.unsent(self._now(), "timed_out", "deadline"))
+            late = request.unsent(self._now(), "timed_out", "deadline")
+            self.books.note(late)
+            return Tried(late)
         row = None
         try:
             tried = await self._paid(request, model, first=first)
@@ -236,8 +249,14 @@ class Processor:
     async def _again(self, request: Request, tried: Tried, tries: int) -> bool:
         """Back off; return whether there shall be another attempt."""
         row, now = tried.row, self._now()
-        passing = may_pass(row.status) or self.guards.may_fall_back(request, row, tries)
-        if tries > self._set.retries or not passing or not self.guards.may_retry(now):
+        known = tried.error.passing if tried.error else None
+        passing = may_pass(row.status, passing=known) or self.guards.may_fall_back(
+            request, row, tries
+        )
+        longest = self._set.backoff.longest_hint_s
+        if longest is not None and (row.retry_after_s or 0.0) > longest:
+            passing = False
+        if tries > self._set.retries or not passing:
             return False
         wait = 0.0
         if not self.guards.has_other(request, tries):  # else that one has done us no harm
@@ -247,6 +266,8 @@ class Processor:
         request.waited_s = wait
         if request.deadline is not None and now + wait >= request.deadline:
             return False  # it would only be late: the cause so far stands
+        if not self.guards.may_retry(now):
+            return False
         self.backing_off += 1
         try:
             await asyncio.sleep(wait)

@@ -34,11 +34,11 @@ def prompt_tokens(
     before = [0, *accumulate(text + overhead + reply for text in texts)]
     fixed -= overhead  # the empty last message above
     return [
-        fixed + texts[n] + before[n] - before[_first_sent(settings, n)] for n in range(len(texts))
+        fixed + texts[n] + before[n] - before[first_sent(settings, n)] for n in range(len(texts))
     ]
 
 
-def _first_sent(settings: Pipeline, n: int) -> int:
+def first_sent(settings: Pipeline, n: int) -> int:
     """Index of the oldest exchange that goes along with request n."""
     if settings.context is None:
         return n

@@ -11,6 +11,7 @@ class Stamps:
     """Times of an attempt in the making; see `harness.records.Record`."""
 
     __slots__ = (
+        "generation",
         "new_connection",
         "status",
         "t_connected",
@@ -22,6 +23,7 @@ class Stamps:
     )
 
     def __init__(self) -> None:
+        self.generation = ""
         self.new_connection = False
         self.status: int | None = None
         self.t_connected: float | None = None

@@ -1,6 +1,7 @@
 """What a pipeline is handed by whoever runs it."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 
@@ -8,6 +9,7 @@ from harness.pipeline.costs import Price
 from harness.pipeline.journal import Replayed
 from harness.pipeline.money import Purse
 from harness.pipeline.progress import Progress
+from harness.pipeline.secret import Secret
 
 
 class Toolkit(msgspec.Struct, frozen=True, kw_only=True):
@@ -15,7 +17,10 @@ class Toolkit(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         base_url: of the provider, such as `https://host/api/v1`.
-        api_key: sent as Bearer token, never stored.
+        api_key: sent as Bearer token, never stored or shown.
+        ca_file: of a private authority; None: the system's are trusted.
+        metered: an endpoint that takes real money: the ids of its answers are kept, and a 402 that
+            will not pass ends a run.
         prices: by model id.
         uniform: keyed uniforms in (0, 1): (stream, key, draw).
         count_tokens: estimates the tokens of a text, for what was sent and never answered.
@@ -28,7 +33,7 @@ class Toolkit(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     base_url: str
-    api_key: str
+    api_key: Secret
     prices: dict[str, Price]
     uniform: Callable[[str, str, int], float]
     count_tokens: Callable[[str], int]
@@ -37,3 +42,5 @@ class Toolkit(msgspec.Struct, frozen=True, kw_only=True):
     purse: Purse = msgspec.field(default_factory=lambda: Purse(None))
     max_completions: dict[str, int] = {}
     replayed: Replayed | None = None
+    ca_file: Path | None = None
+    metered: bool = False

@@ -58,6 +58,10 @@ class Backoff(Table, frozen=True, kw_only=True):
     """Exponential: base_s * factor**n up to cap_s, then jitter (AWS architecture blog, 2015).
 
     A Retry-After is a floor under it: jitter spreads the callers out after it, never before.
+
+    Attributes:
+        longest_hint_s: whoever is told to come back later than this gives up, as OpenAI's own
+            client does after 120 s; None waits for however long.
     """
 
     base_s: Seconds = 0.5
@@ -65,6 +69,7 @@ class Backoff(Table, frozen=True, kw_only=True):
     cap_s: Seconds = 20.0
     jitter: Literal["full", "equal", "decorrelated"] | None = "full"
     honour_retry_after: bool = True
+    longest_hint_s: PositiveSeconds | None = 120.0
 
 
 class Pipeline(Table, frozen=True, kw_only=True):

@@ -42,7 +42,11 @@ class _Reader(Collector):
                 total.latency,
             ),
             ("answer_delay", "Actual minus planned beginning of answers.", total.delay),
-            ("loop_lag", "How late the event loop came, sampled evenly in time.", total.lag),
+            (
+                "loop_lag",
+                "How late the event loop came, evenly sampled while asked.",
+                total.lag,
+            ),
         ):
             yield _histogram(f"mock_llm_{name}_seconds", text, durations)
 

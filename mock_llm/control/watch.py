@@ -17,6 +17,8 @@ from mock_llm.gauges import WINDOW_S, Tally
 from mock_llm.server import MockServer
 
 TICK_S = 0.05
+SETTLE_S = 2.0
+"""At first a process still loads what it needs: how it lags then tells nothing of later."""
 _LOOK_S = 1.0
 _CPU_S = 5
 WARN_EVERY_S = 10.0
@@ -46,6 +48,8 @@ class Watch:
         self._server, self._tell = server, tell
         self._cpu: deque[tuple[float, float]] = deque(maxlen=_CPU_S + 1)
         self._warned_s: float | None = None
+        self._settled_s: float | None = None
+        self._lag_s, self._begun, self._asked = 0.0, 0, False
 
     async def run(self) -> None:
         """Measure until cancelled."""
@@ -61,10 +65,21 @@ class Watch:
                 self.look(now, time.process_time())
 
     def tick(self, now: float, lag_s: float) -> None:
-        """Note how late a tick came."""
-        lag = self._server.ledger.gauges.at(now).lag
-        for one in lags_s(lag_s):
-            lag.add(one)
+        """Note how late a tick came, if anybody was there to feel it.
+
+        Whether anybody was shows a tick later: by then those are read who came meanwhile.
+        """
+        if self._settled_s is None:
+            self._settled_s = now + SETTLE_S
+        ledger = self._server.ledger
+        begun = ledger.count + ledger.in_flight
+        asked = ledger.in_flight > 0 or begun != self._begun
+        if asked or self._asked:
+            lag = ledger.gauges.at(now).lag
+            for one in lags_s(self._lag_s):
+                lag.add(one)
+        self._lag_s = lag_s if now >= self._settled_s else 0.0
+        self._begun, self._asked = begun, asked
 
     def look(self, now: float, cpu_s: float) -> None:
         """Judge the last minute; `cpu_s` is the processor time that was used so far."""

@@ -54,6 +54,8 @@ class MemoryCache:
         """
         index = self._indexes.get(key[:SCOPE_BYTES])
         while index is not None and (match := index.query(text)) is not None:
+            if match.key not in self._entries:
+                break  # an index of the user's own that does not forget
             found = self._fresh(match.key, now)
             if found is not None:
                 self._counts["near_hits"] += 1

@@ -3,7 +3,6 @@
 import asyncio
 import ssl
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -36,7 +35,6 @@ class Host:
         router: decides about each review's model.
         record: is handed every row.
         drain_s: how long what is under way may go on at the end.
-        ca_file: PEM file of the only authorities that the provider's certificate may be of.
         monitor: counts, and logs where it has a log.
         lag: of the loop, where it is measured.
 
@@ -59,7 +57,6 @@ class Host:
         *,
         record: Callable[[Record], object],
         drain_s: float = 0.0,
-        ca_file: Path | None = None,
         monitor: Monitor | None = None,
         lag: LagMeter | None = None,
     ) -> None:
@@ -70,7 +67,7 @@ class Host:
         self._router = router
         self._record = record
         self._drain_s = drain_s
-        self._client = ChatClient(settings, tools.base_url, tools.api_key, ca_file)
+        self._client = ChatClient(settings, tools.base_url, tools.api_key.reveal(), tools.ca_file)
 
     async def __aenter__(self) -> Self:
         self.common = common = Common(self._set)  # first: it may refuse its settings

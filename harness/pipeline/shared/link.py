@@ -26,8 +26,8 @@ class RedisLink:
     for it. A task of the link's own asks whether it is back: after 0.1 s, then twice as long each
     time, up to 5 s. So no request ever waits longer than the bound, and that only when Redis goes.
 
-    redis-py's own pool can lose a connection when the caller is cancelled while handing it back;
-    here that is no waiting, and a connection with an answer still to come is closed.
+    A connection has one user at a time, and is closed when that one is cancelled with an answer
+    still to come, so that nobody reads another's.
 
     Attributes:
         up: whether Redis answered last time; True before the first.
