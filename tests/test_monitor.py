@@ -74,7 +74,7 @@ def test_a_request_is_counted_once_with_all_its_attempts() -> None:
     times: dict[str, float] = dict.fromkeys(stamps, 2.0)
     times |= dict.fromkeys(("t_headers", "t_first_token", "t_last_token", "t_end"), 4.5)
     second = row(attempt=2, completion_tokens=5, **times)
-    monitor.ended(ask(), Served((first, second), None))
+    monitor.ended(ask(), Served((first, second), None), 0.0)
     assert monitor.requests == {("interactive", "ok"): 1}
     assert monitor.attempts == {("m", "5xx"): 1, ("m", "2xx"): 1}
     assert monitor.latency["interactive"].sum_s == 4.5
@@ -98,7 +98,7 @@ def test_repeats_are_known_by_their_words_and_bounded() -> None:
     """White space does not make a text new, and the oldest text is forgotten."""
     monitor = Monitor()
     for text in ("a b", " a  b ", "c"):
-        monitor.ended(ask(text), Served((row(),), None))
+        monitor.ended(ask(text), Served((row(),), None), 0.0)
     assert monitor.texts == {"first": 2, "before": 1}
     for number in range(MOST_TEXTS):
         monitor._note(str(number))
@@ -142,7 +142,7 @@ def test_a_request_is_one_line_of_json(
 ) -> None:
     """It has the request's key and verdict, a level by its outcome, and without a clock no time."""
     stream, logger = logged(monkeypatch)
-    Monitor(logger).ended(ask(), Served((row(**given),), None))
+    Monitor(logger).ended(ask(), Served((row(**given),), None), 0.0)
     (line,) = stream.getvalue().splitlines()
     found = json.loads(line)
     assert (found["event"], found["key"], found["user"]) == ("request", "k", "ann")

@@ -13,6 +13,7 @@ import typer
 from harness.cli.places import check_file
 from harness.cli.real import DEFAULT_KEY, endpoint_at
 from harness.cli.run import Sets
+from harness.engines.real import Endpoint
 from harness.engines.serving import Serving
 from harness.engines.serving import serve as run_service
 from harness.errors import InputError
@@ -52,21 +53,19 @@ def serve(
     records: Annotated[
         Path | None, typer.Option(help="Write every HTTP call there (JSONL).")
     ] = None,
+    journal: Annotated[
+        Path | None, typer.Option(help="Outlives the process; the next one goes on with it.")
+    ] = None,
 ) -> int:
     """Serve reviews at http://HOST:PORT until SIGTERM or Ctrl-C."""
     overrides = list(sets or [])
     if redis_url is not None:
         overrides.append(f"pipeline.redis_url={json.dumps(redis_url)}")
     file = _file(scenario, overrides, variant)
-    endpoint = None
-    if upstream_url is not None:
-        endpoint = endpoint_at("--upstream-url", upstream_url, key_env, ca_file)
-    elif ca_file is not None:
-        raise InputError("--ca-file: for --upstream-url only")
-    if records is not None:
-        check_file("--records", str(records))
-    if log is not None:
-        check_file("--log", str(log))
+    endpoint = _endpoint(upstream_url, key_env, ca_file)
+    for option, path in (("--records", records), ("--log", log)):
+        if path is not None:
+            check_file(option, str(path))
     prepared = prepare_variant(file, variant, None if scenario is None else scenario.parent)
     with _logging(log, quiet=quiet) as logger:
         serving = Serving(
@@ -78,8 +77,22 @@ def serve(
             drain_s=drain,
             log=logger,
             records=records,
+            journal=journal,
         )
         return run_service(serving, _tell)
+
+
+def _endpoint(url: str | None, key_env: str, ca_file: Path | None) -> Endpoint | None:
+    """The provider; None: a mock of our own.
+
+    Raises:
+        InputError: see `endpoint_at`.
+    """
+    if url is not None:
+        return endpoint_at("--upstream-url", url, key_env, ca_file)
+    if ca_file is not None:
+        raise InputError("--ca-file: for --upstream-url only")
+    return None
 
 
 @contextmanager

@@ -42,6 +42,7 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
         drain_s: how long what is under way may go on after the first signal.
         log: is told of requests and refusals; None: nobody is.
         records: every row is written to it (JSONL); times count from the start.
+        journal: see `Host`.
     """
 
     prepared: Prepared
@@ -52,6 +53,7 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     drain_s: float = 30.0
     log: logging.Logger | None = None
     records: Path | None = None
+    journal: Path | None = None
 
 
 def serve(serving: Serving, tell: Callable[[str], None]) -> int:
@@ -66,7 +68,8 @@ def serve(serving: Serving, tell: Callable[[str], None]) -> int:
         signal.
 
     Raises:
-        InputError: the address cannot be had, or the file of records cannot be written.
+        InputError: the address cannot be had, the file of records cannot be written, or the journal
+            cannot be gone on with.
     """
     upstream = serving.prepared.scenario.upstream
     given = serving.endpoint
@@ -83,16 +86,17 @@ async def _serve(serving: Serving, base_url: str, tell: Callable[[str], None]) -
     when_told(lambda: hurry.set() if stop.is_set() else stop.set())
     prepared, rows = serving.prepared, _Rows()
     tools = _tools(serving, base_url)
-    monitor = Monitor(serving.log)
+    monitor, settings = Monitor(serving.log), prepared.scenario.pipeline
     try:
         async with (
             LagMeter(keep=LAGS) as lag,
             Host(
-                prepared.scenario.pipeline,
+                settings,
                 tools,
                 prepared.router,
                 record=rows.add,
                 monitor=monitor,
+                journal=serving.journal,
                 lag=lag,
             ) as host,
             _watching(host),
@@ -102,6 +106,8 @@ async def _serve(serving: Serving, base_url: str, tell: Callable[[str], None]) -
             rows.open(serving.records)
             shown = f"[{serving.host}]" if ":" in serving.host else serving.host
             tell(f"serving on http://{shown}:{port} (upstream {base_url})")
+            if host.in_doubt:
+                tell(_doubt(host))
             calm_collector()
             await stop.wait()
             monitor.changed("draining", state=True, good=False)
@@ -148,6 +154,14 @@ async def _drain(host: Host, limit_s: float, hurry: asyncio.Event) -> int:
     draining.cancel()
     await asyncio.wait({draining})
     return INTERRUPTED
+
+
+def _doubt(host: Host) -> str:
+    usd = sum(one.usd for one in host.in_doubt)
+    return (
+        f"{len(host.in_doubt)} attempts were in flight when the last service ended: "
+        f"made again, they may be paid twice (${usd:.6f})"
+    )
 
 
 def _tools(serving: Serving, base_url: str) -> Toolkit:

@@ -80,13 +80,19 @@ class Monitor:
         self._seen: OrderedDict[bytes, None] = OrderedDict()
         self._alarms: dict[str, object] = {}
 
-    def ended(self, ask: Ask, served: Served) -> None:
-        """A request has ended, other than by being refused."""
-        rows = served.rows
+    def ended(self, ask: Ask, served: Served, arrived: float) -> None:
+        """A request has ended, other than by being refused.
+
+        Args:
+            ask: what was asked.
+            served: what became of it; rows of an earlier process are not counted.
+            arrived: when it came to this one.
+        """
+        rows = [row for row in served.rows if row.t_end >= arrived]
         if not rows:
             return
         kind, last = _kind(ask), rows[-1]
-        latency_s = last.t_end - rows[0].t_queued
+        latency_s = last.t_end - arrived
         spent = stages(rows)
         self.requests[kind, last.outcome] += 1
         self.latency[kind].add(latency_s)
