@@ -8,9 +8,10 @@ import pytest
 from hosting import QUICK, Front, lines, numbers, sent, serve, toolkit
 from msgspec.structs import replace
 
+from harness.corpus.review import Review
 from harness.pipeline.money import Purse
 from harness.pipeline.service import core
-from harness.pipeline.service.tickets import Refused
+from harness.pipeline.service.tickets import Ask, Refused
 from harness.scenario.resilience import Budget, Queue
 
 
@@ -140,6 +141,24 @@ def test_one_who_comes_back_joins_no_request_that_is_being_withdrawn(tmp_path: P
     serve(test, journal=tmp_path / "j")
     ends = [line["row"] for line in lines(tmp_path / "j") if line.get("line") == "settled"]
     assert [(row["attempt"], row["error"]) for row in ends] == [(1, "client_left"), (2, "")]
+
+
+def test_one_who_comes_back_at_any_step_is_answered() -> None:
+    """Between the leaving of the last waiter and the end of the request nobody joins it."""
+
+    async def test(front: Front) -> None:
+        service = front.host.service
+        for steps in range(6):
+            review = Review(id="0", content="A lamp")
+            ask = Ask(review=review, user="u", session="", key=f"k{steps}", named=True)
+            first = asyncio.create_task(service.submit(ask))
+            await asyncio.sleep(0.5)
+            first.cancel()
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            assert (await service.submit(ask)).answer is not None
+
+    serve(test)
 
 
 def test_a_request_cancelled_before_its_first_step_gives_its_worker_back() -> None:

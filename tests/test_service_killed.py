@@ -13,10 +13,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from commands import process
+from commands import in_folder, process
 from service_process import ServiceProcess, service_process
 
-from harness.pipeline.service.keeping import Keeper
+from harness.pipeline.service.keeping import Keeper, header_of
 from harness.pipeline.service.lines import Header, Story
 from mock_llm.ledger import Row
 
@@ -109,6 +109,24 @@ def check_books(rows: list[Row], story: Story) -> None:
     billed_usd = sum(row.billed_usd for row in rows)
     assert billed_usd == pytest.approx(told_usd + doubled_usd, abs=1e-9)
     assert sum(one.calls for one in story.spent.values()) == len(asked) + len(lost)
+
+
+def test_a_journal_that_does_not_fit_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another file, and a journal that a process is writing: one line each, and exit code 2."""
+    harness = in_folder(tmp_path, monkeypatch, capsys)
+    monkeypatch.setenv("OPENROUTER_API_KEY", "k")
+    words = ("serve", "--port", "0", "--upstream-url", "http://127.0.0.1:9/api/v1", "--journal")
+    (tmp_path / "notes").write_text("notes\n")
+    keeper = Keeper.take_up(tmp_path / "held", header_of("r", {}, None))
+    for name, why in (("notes", "no journal of a service"), ("held", "another process")):
+        code, out, err = harness(*words, name)
+        assert (code, out) == (2, "")
+        assert why in err
+        assert err.count("\n") == 1
+    keeper.close()
+    assert (tmp_path / "notes").read_text() == "notes\n"
 
 
 @pytest.mark.parametrize("seed", [1])

@@ -11,6 +11,7 @@ from mock_llm.ledger import Row, delay_s
 
 LAG_BOUND_S = 0.05
 DELAY_BOUND_S = 0.05
+SENT_BOUND_S = 0.05
 STEAL_BOUND = 0.25
 
 
@@ -43,22 +44,32 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
         mock_delay_s_p50: how much later than planned the mock answered.
         mock_delay_s_p99: the same.
         steal_share: CPU time taken by the machine's host.
+        sent_late_s_p99: how much later than intended users and arrivals sent; 0 where there are
+            none.
     """
 
     loop_lag_s_p99: float
     mock_delay_s_p50: float
     mock_delay_s_p99: float
     steal_share: float
+    sent_late_s_p99: float = 0.0
 
     @classmethod
-    def of(cls, lags_s: Sequence[float], steal_share: float, rows: Sequence[Row]) -> Self:
-        """From the loop's lags, the steal and the mock's ledger."""
+    def of(
+        cls,
+        lags_s: Sequence[float],
+        steal_share: float,
+        rows: Sequence[Row],
+        sent_late_s: Sequence[float] = (),
+    ) -> Self:
+        """From the loop's lags, the steal, the mock's ledger and the lateness of what was sent."""
         delays = quantiles([late for row in rows if (late := delay_s(row)) is not None])
         return cls(
             loop_lag_s_p99=quantiles(lags_s)["p99"],
             mock_delay_s_p50=delays["p50"],
             mock_delay_s_p99=delays["p99"],
             steal_share=steal_share,
+            sent_late_s_p99=quantiles(sent_late_s)["p99"],
         )
 
     def reasons(self, *, foreign: bool = False) -> tuple[str, ...]:
@@ -73,6 +84,9 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
         if self.mock_delay_s_p99 > DELAY_BOUND_S:
             late = f"{_ms(self.mock_delay_s_p99)} > {_ms(DELAY_BOUND_S)}"
             found.append(f"the mock answered late: p99 {late}")
+        if self.sent_late_s_p99 > SENT_BOUND_S:
+            late = f"{_ms(self.sent_late_s_p99)} > {_ms(SENT_BOUND_S)}"
+            found.append(f"requests were sent late: p99 {late}")
         if self.steal_share > STEAL_BOUND:
             found.append(f"CPU steal {self.steal_share:.0%} > {STEAL_BOUND:.0%}")
         return tuple(found)
