@@ -118,7 +118,7 @@ def serve(
             await mock.close()
         assert asyncio.all_tasks() == {asyncio.current_task()}
         assert host.service.busy == 0
-        assert host.service._processor.is_idle
+        assert host.service.processor.is_idle
 
     run_virtual(main(), seed=1)
     return fronts[0]

@@ -1,9 +1,7 @@
 """A live run certifies its own measurement: past a bound its figures say nothing."""
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple, Self
 
 import msgspec
@@ -15,47 +13,6 @@ LAG_BOUND_S = 0.05
 DELAY_BOUND_S = 0.05
 SENT_BOUND_S = 0.05
 STEAL_BOUND = 0.25
-_TICK_S = 0.02
-
-
-class LagMeter:
-    """How late the event loop wakes a sleeper that should wake every 20 ms.
-
-    Attributes:
-        lags_s: one value per tick.
-    """
-
-    def __init__(self) -> None:
-        self.lags_s: list[float] = []
-        self._due = 0.0
-        self._task: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        self._due = asyncio.get_running_loop().time() + _TICK_S
-        self._task = asyncio.create_task(self._watch())
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._task is not None:
-            # A loop that was blocked to the very end has not ticked since: that is its lag.
-            self._note(asyncio.get_running_loop().time())
-            self._task.cancel()
-            await asyncio.wait([self._task])
-
-    async def _watch(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            self._due = loop.time() + _TICK_S
-            await asyncio.sleep(_TICK_S)
-            self._note(loop.time())
-
-    def _note(self, now: float) -> None:
-        self.lags_s.append(max(0.0, now - self._due))
 
 
 class Steal(NamedTuple):

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import msgspec
 
 from harness.engines.base import EngineResult, OnProgress, Prepared, Target
-from harness.engines.certificate import Certificate, LagMeter, read_steal
+from harness.engines.certificate import Certificate, read_steal
 from harness.engines.mock_process import mock_process
 from harness.engines.runner import AnyJob, interruptible, job_of, result_of
 from harness.engines.target import Span, TargetJob
@@ -17,6 +17,7 @@ from harness.engines.visitors import Visits
 from harness.pipeline.job import Job
 from harness.pipeline.journal import Replayed
 from harness.pipeline.service.host import Host
+from harness.pipeline.service.lag import LagMeter
 from harness.records import moved
 from mock_llm.ledger import Row
 from mock_llm.network import absent

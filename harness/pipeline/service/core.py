@@ -29,6 +29,7 @@ from harness.pipeline.request import Item, Request
 from harness.pipeline.routing import Router
 from harness.pipeline.service.keeping import Keeper, digest
 from harness.pipeline.service.lines import DRAINING, REMEMBERED, Past, Story
+from harness.pipeline.service.monitor import Monitor
 from harness.pipeline.service.tickets import Ask, Reason, Refused, Served, Ticket
 from harness.pipeline.toolkit import Toolkit
 from harness.pipeline.waiting import WaitingRoom
@@ -51,8 +52,10 @@ class Service:
         common: cache, limits of the users, and their accounts.
         record: is handed every row.
         journal: where it is written which requests may come again; None: nowhere.
+        monitor: counts.
 
     Attributes:
+        processor: serves requests.
         draining: lets nothing in any more.
         room: those who wait.
         busy: workers that serve.
@@ -68,6 +71,7 @@ class Service:
         *,
         common: Common,
         record: Callable[[Record], object] = _nobody,
+        monitor: Monitor | None = None,
         journal: Keeper | None = None,
     ) -> None:
         self.draining = False
@@ -89,7 +93,8 @@ class Service:
         self._idle.set()
         self._limits = common.limits
         self._sessions = common.sessions
-        self._processor = Processor(
+        self._monitor = monitor or Monitor()
+        self.processor = Processor(
             settings,
             tools,
             client,
@@ -208,7 +213,7 @@ class Service:
     @property
     def origin(self) -> float:
         """The loop's time at which the journal's begins."""
-        return self._processor.books.origin
+        return self.processor.books.origin
 
     async def _find(self, ask: Ask, mark: str) -> Ticket | Served | None:
         """What became, or will become, of an earlier request with this key.
@@ -271,6 +276,7 @@ class Service:
 
     def _refuse(self, ask: Ask, reason: Reason, retry_after_s: float | None = None) -> NoReturn:
         """Write a refusal down, and say it; an item is not lost by it, and comes again."""
+        self._monitor.refused(ask, reason, retry_after_s)
         if ask.interactive:
             row = self._ticket(ask).request.unsent(self._now(), "rejected", reason)
             self.outcomes[row.outcome] += 1
@@ -288,7 +294,7 @@ class Service:
             self._highest = max(self._highest, self.busy)
             ticket.request.worker = heappop(self._free) if self._free else self._highest - 1
             ticket.request.t_admitted = self._now()
-            ticket.task = asyncio.create_task(self._processor.handle(ticket.request))
+            ticket.task = asyncio.create_task(self.processor.handle(ticket.request))
             # A task that is cancelled before its first step never runs, not even its `finally`.
             ticket.task.add_done_callback(partial(self._leave, ticket))
         if not self.busy and not self.room.depth:
@@ -338,6 +344,7 @@ class Service:
         self._known.pop(ticket.ask.key, None)
         served = Served(tuple(ticket.rows), answer)
         self.outcomes[served.rows[-1].outcome if served.rows else "failed"] += 1
+        self._monitor.ended(ticket.ask, served, ticket.request.t_intended)
         if not ticket.ended.done():
             ticket.ended.set_result(served)
         if ticket.ask.named:

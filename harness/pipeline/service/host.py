@@ -16,7 +16,10 @@ from harness.pipeline.routing import Router
 from harness.pipeline.service.batches import Batches
 from harness.pipeline.service.core import Service
 from harness.pipeline.service.keeping import Keeper, Resumed, header_of
+from harness.pipeline.service.lag import LagMeter
 from harness.pipeline.service.lines import Doubt, Story
+from harness.pipeline.service.metrics import Exposition, Watched
+from harness.pipeline.service.monitor import Monitor
 from harness.pipeline.service.web import Front
 from harness.pipeline.toolkit import Toolkit
 from harness.records import Record
@@ -25,10 +28,6 @@ from harness.scenario.pipeline import Pipeline
 BACKLOG = 4096  # a burst of a thousand users must not meet a full backlog
 FAREWELL_S = 2.0
 """How long readers of the last answers are waited for."""
-
-
-def _no_metrics() -> tuple[bytes, str]:
-    return b"", "text/plain; version=0.0.4"
 
 
 class Host:
@@ -40,11 +39,15 @@ class Host:
         router: decides about each review's model.
         record: is handed every row.
         drain_s: how long what is under way may go on at the end.
+        monitor: counts, and logs where it has a log.
+        lag: of the loop, where it is measured.
         journal: file that outlives the process, whatever kills it: the next service goes on where
             it ends. None: what is not done is lost with the process.
 
     Attributes:
+        monitor: what was handed in, or its own.
         service: behind it; there while it is open.
+        common: what its requests have in common.
         batches: of the service.
         in_doubt: attempts that were in flight when the service before this one died.
 
@@ -53,6 +56,7 @@ class Host:
     """
 
     service: Service
+    common: Common
     batches: Batches
 
     def __init__(
@@ -63,9 +67,13 @@ class Host:
         *,
         record: Callable[[Record], object],
         drain_s: float = 0.0,
+        monitor: Monitor | None = None,
+        lag: LagMeter | None = None,
         journal: Path | None = None,
     ) -> None:
+        self.monitor = monitor or Monitor()
         self.in_doubt: list[Doubt] = []
+        self._lag = lag
         self._set = settings
         self._tools = tools
         self._router = router
@@ -73,10 +81,10 @@ class Host:
         self._drain_s = drain_s
         self._journal = journal
         self._keeper: Keeper | None = None
-        self._client = ChatClient(settings, tools.base_url, tools.api_key.reveal())
+        self._client = ChatClient(settings, tools.base_url, tools.api_key.reveal(), tools.ca_file)
 
     async def __aenter__(self) -> Self:
-        self._common = common = Common(self._set)  # first: it may refuse its settings
+        self.common = common = Common(self._set)  # first: it may refuse its settings
         story = self._take_up()
         await self._client.__aenter__()
         self.service = Service(
@@ -87,11 +95,12 @@ class Host:
             common=common,
             record=self._record,
             journal=self._keeper,
+            monitor=self.monitor,
         )
         self.service.take_over(story)
         self.batches = Batches(self.service, common.limits, self._keeper)
         first = story.request_number + 1
-        app = Front(self.service, self.batches, _no_metrics, first).app()
+        app = Front(self.service, self.batches, self._metrics(), first).app()
         self._runner = web.AppRunner(
             app, handler_cancellation=True, access_log=None, shutdown_timeout=FAREWELL_S
         )
@@ -112,7 +121,7 @@ class Host:
         await self.drain(self._drain_s)
         await self._runner.cleanup()
         await self._client.__aexit__(kind, error, traceback)
-        await self._common.close()
+        await self.common.close()
         if self._keeper is not None:
             self._keeper.close()
 
@@ -146,6 +155,18 @@ class Host:
         late = await self.service.drain(limit_s)
         await self.batches.ended()
         return late
+
+    def _metrics(self) -> Exposition:
+        watched = Watched(
+            self.service,
+            self.batches,
+            self._client,
+            self.common,
+            self._tools.purse,
+            self.monitor,
+            self._lag,
+        )
+        return Exposition(watched)
 
     def _take_up(self) -> Story:
         """What is in the journal, with the books and the purse told of it."""
