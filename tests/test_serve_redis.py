@@ -58,7 +58,7 @@ def test_redis_dies_and_comes_back(tmp_path: Path) -> None:
 def _under_load(
     threads: ThreadPoolExecutor, one: ServiceProcess, two: ServiceProcess, redis: RedisServer
 ) -> list[Reply]:
-    """What 900 requests were answered, while Redis was killed a third and restarted two thirds in."""
+    """What 900 requests are answered while Redis is killed after 300, restarted after 600."""
     draws, counted, lock = random.Random(1), [0], threading.Lock()
     texts = [f"Lamp {draws.randrange(100)}." for _ in range(900)]
 
