@@ -107,3 +107,13 @@ def test_a_target_takes_batches_only(tmp_path: Path) -> None:
 
     with pytest.raises(Exception, match="takes a batch"):
         run_one(prepared, variant="base", expect="pass", engine="virtual", seed=1, target=target)
+
+
+def test_users_without_a_thought_come_back_when_they_are_told_to(tmp_path: Path) -> None:
+    """Refusals take no time; who is refused waits as told, and the clock goes on."""
+    changes = ("workload.think=0", "pipeline.rate_limit=10", "workload.duration_s=130")
+    run = flown(tmp_path, USERS, *changes)
+    report = run.report
+    assert report["valid"], report["invalid_reasons"]
+    assert report["ok"] == 20 * 10 * 3  # in each of the minutes that have begun
+    assert report["rejected"] <= report["ok"]  # in a sliding window each may wait for its own

@@ -239,11 +239,14 @@ def _tell(
     name = shlex.quote(str(path))
     best = best_of(reports)
     variant = shlex.quote(reports[0]["variant"] if best is None else best)
+    batch = all(ready.scenario.workload.kind == "batch" for ready in prepared.values())
+    more = "--set pipeline.concurrency=10" if batch else "--set pipeline.workers=10"
+    ideas = ["--corpus reviews.csv", f"--variant {variant} {more}"]
+    if batch:  # a client of one's own takes a batch
+        ideas.append(f"--variant {variant} --target package.module:function")
+    lines = [f"  harness run {name} {idea}" for idea in ideas]
     console.print(
-        "\nNow try yours:\n"
-        f"  harness run {name} --corpus reviews.csv\n"
-        f"  harness run {name} --variant {variant} --set pipeline.concurrency=10\n"
-        f"  harness run {name} --variant {variant} --target package.module:function",
+        "\n".join(["\nNow try yours:", *lines]),
         soft_wrap=True,
         markup=False,
     )

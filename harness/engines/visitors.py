@@ -40,6 +40,10 @@ GRACE_S = 5.0
 KEEP_ALIVE_S = 60.0
 """Less than the service's 75 s, so that no call meets a connection that is just being closed."""
 
+AT_LEAST_S = 1e-3
+"""Between two requests of a user who was refused: a refusal takes no time, and no think time would
+then be a loop that never ends."""
+
 _SLICES = 10
 
 OpenDoor = Callable[[Host], Awaitable[str]]
@@ -139,10 +143,10 @@ class Visits:
         while not self._is_over(n, start):
             await self._until(start)
             name, review = user_name(user), self._review(n, user)
-            await self._ask(user_key(user, n), name, review, start)
+            wait_s = await self._ask(user_key(user, n), name, review, start)
             n += 1
             now = asyncio.get_running_loop().time() - self._began
-            start = now + think_s(work, self._seed, user, n)
+            start = now + max(think_s(work, self._seed, user, n), wait_s)
 
     def _is_over(self, n: int, start: float) -> bool:
         work = self._work
@@ -154,7 +158,8 @@ class Visits:
         if self._began + start > now:
             await asyncio.sleep(self._began + start - now)
 
-    async def _ask(self, key: str, user: str, review: Review, start: float) -> None:
+    async def _ask(self, key: str, user: str, review: Review, start: float) -> float:
+        """Ask once; return the seconds after which to come back at the earliest."""
         intended = self._began + start
         self.intended[key] = intended
         self.late_s.append(asyncio.get_running_loop().time() - intended)
@@ -174,11 +179,13 @@ class Visits:
             ):
                 data = await response.read()
         except (TimeoutError, aiohttp.ClientError):
-            return  # the service's rows tell
+            return AT_LEAST_S  # the service's rows tell
         self.statuses[key] = response.status
         if response.status == 200:
             found = msgspec.json.decode(data)
             self.answers[key] = Answer(text=found["text"], label=found["label"])
+            return 0.0
+        return max(AT_LEAST_S, _hint_s(data))
 
     def _review(self, n: int, user: int = 0) -> Review:
         return self._reviews[review_index(self._work, len(self._reviews), n, user)]
@@ -220,6 +227,15 @@ class Visits:
                     hits=sum(row.cache in HITS for row in new),
                 )
             )
+
+
+def _hint_s(data: bytes) -> float:
+    """When to come back, as a refusal tells."""
+    try:
+        told = msgspec.json.decode(data)["error"].get("retry_after_s")
+    except (msgspec.MsgspecError, TypeError, KeyError):
+        return 0.0
+    return told or 0.0
 
 
 def _lost(key: str, intended: float, now: float) -> Record:
