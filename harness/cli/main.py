@@ -5,6 +5,7 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
+from harness.cli.alerts import alerts
 from harness.cli.corpus import corpus
 from harness.cli.gate import gate
 from harness.cli.lint import lint
@@ -28,6 +29,7 @@ app.command()(corpus)
 app.command()(mock)
 app.command()(schema)
 app.command()(serve)
+app.command()(alerts)
 
 BAD_INPUT = 2
 INTERRUPTED = 130

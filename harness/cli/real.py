@@ -79,14 +79,23 @@ def endpoint_of(options: Options) -> Endpoint:
     Raises:
         InputError: no address, no key, or one that cannot be a header.
     """
-    address = checked_address("--base-url", options.base_url or DEFAULT_URL)
-    variable = options.key_env or DEFAULT_KEY
+    url = options.base_url or DEFAULT_URL
+    return endpoint_at("--base-url", url, options.key_env or DEFAULT_KEY, options.ca_file)
+
+
+def endpoint_at(option: str, url: str, variable: str, ca_file: Path | None) -> Endpoint:
+    """The endpoint that an option names, its key from the environment.
+
+    Raises:
+        InputError: no address, no key, or one that cannot be a header.
+    """
+    address = checked_address(option, url)
     key = os.environ.get(variable, "").strip()
     if not key:
         raise InputError(f"{variable} is not set: put the key there, or name one with --key-env")
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise InputError(f"{variable}: is no key: it has characters that no header can have")
-    return Endpoint(base_url=address, key=Secret(key), ca_file=options.ca_file)
+    return Endpoint(base_url=address, key=Secret(key), ca_file=ca_file)
 
 
 def check_plan(prepared: Sequence[Prepared], runs: int) -> None:

@@ -1,21 +1,24 @@
 """`harness serve`: the pipeline as a service that people and programs ask over HTTP."""
 
 import json
-import os
+import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
 import typer
 
 from harness.cli.places import check_file
+from harness.cli.real import DEFAULT_KEY, endpoint_at
 from harness.cli.run import Sets
+from harness.engines.real import Endpoint
 from harness.engines.serving import Serving
 from harness.engines.serving import serve as run_service
 from harness.errors import InputError
 from harness.experiments.run import prepare_variant
-from harness.pipeline.secret import Secret
+from harness.pipeline.service.logs import logging_to
 from harness.scenario.load import BASE, ScenarioFile, load_defaults, load_file
 
 
@@ -28,7 +31,7 @@ def serve(
     ] = None,
     key_env: Annotated[
         str, typer.Option(help="Environment variable with the provider's key.")
-    ] = "OPENROUTER_API_KEY",
+    ] = DEFAULT_KEY,
     variant: Annotated[str, typer.Option(help="A variant of the scenario.")] = BASE,
     sets: Sets = None,
     seed: Annotated[
@@ -40,8 +43,18 @@ def serve(
     redis_url: Annotated[
         str | None, typer.Option(help="Sets pipeline.redis_url, shared by several processes.")
     ] = None,
+    ca_file: Annotated[
+        Path | None, typer.Option(help="Trust these authorities only (PEM), for the provider.")
+    ] = None,
+    log: Annotated[
+        Path | None, typer.Option(help="Append the log there (JSON lines); else standard error.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No log.")] = False,
     records: Annotated[
         Path | None, typer.Option(help="Write every HTTP call there (JSONL).")
+    ] = None,
+    journal: Annotated[
+        Path | None, typer.Option(help="Outlives the process; the next one goes on with it.")
     ] = None,
 ) -> int:
     """Serve reviews at http://HOST:PORT until SIGTERM or Ctrl-C."""
@@ -49,60 +62,60 @@ def serve(
     if redis_url is not None:
         overrides.append(f"pipeline.redis_url={json.dumps(redis_url)}")
     file = _file(scenario, overrides, variant)
-    key = None if upstream_url is None else _key(_checked(upstream_url), key_env)
-    if records is not None:
-        check_file("--records", str(records))
+    endpoint = _endpoint(upstream_url, key_env, ca_file)
+    for option, path in (("--records", records), ("--log", log)):
+        if path is not None:
+            check_file(option, str(path))
     prepared = prepare_variant(file, variant, None if scenario is None else scenario.parent)
-    serving = Serving(
-        prepared=prepared,
-        host=host,
-        port=port,
-        seed=file.written.seed if seed is None else seed,
-        upstream_url=upstream_url,
-        api_key=None if key is None else Secret(key),
-        drain_s=drain,
-        records=records,
-    )
-    return run_service(serving, _tell)
+    with _logging(log, quiet=quiet) as logger:
+        serving = Serving(
+            prepared=prepared,
+            host=host,
+            port=port,
+            seed=file.written.seed if seed is None else seed,
+            endpoint=endpoint,
+            drain_s=drain,
+            log=logger,
+            records=records,
+            journal=journal,
+        )
+        return run_service(serving, _tell)
+
+
+def _endpoint(url: str | None, key_env: str, ca_file: Path | None) -> Endpoint | None:
+    """The provider; None: a mock of our own.
+
+    Raises:
+        InputError: see `endpoint_at`.
+    """
+    if url is not None:
+        return endpoint_at("--upstream-url", url, key_env, ca_file)
+    if ca_file is not None:
+        raise InputError("--ca-file: for --upstream-url only")
+    return None
+
+
+@contextmanager
+def _logging(path: Path | None, *, quiet: bool) -> Iterator[logging.Logger | None]:
+    """The service's log, or none; its file is closed at the end."""
+    if quiet:
+        yield None
+    elif path is None:
+        with logging_to(sys.stderr) as logger:
+            yield logger
+    else:
+        try:
+            file = path.open("a", encoding="utf-8", buffering=1)
+        except OSError as error:
+            raise InputError(f"--log {path}: cannot be written: {error.strerror}") from error
+        with file, logging_to(file) as logger:
+            yield logger
 
 
 def _file(scenario: Path | None, overrides: list[str], variant: str) -> ScenarioFile:
     if scenario is None:
         return load_defaults(overrides, variant)
     return load_file(scenario, overrides, variant)
-
-
-def _checked(url: str) -> str:
-    """The URL of a provider.
-
-    Raises:
-        InputError: it is none, or holds a password, which would be shown.
-    """
-    try:
-        parts = urlsplit(url)
-        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        good = False
-    if not good:
-        raise InputError(f"--upstream-url {url}: give a base URL, such as https://host/api/v1")
-    if "@" in parts.netloc:
-        raise InputError("--upstream-url: no password in it: the key comes from --key-env")
-    return url
-
-
-def _key(url: str, name: str) -> str:
-    """The provider's key, which nobody is ever told.
-
-    Raises:
-        InputError: there is none.
-    """
-    key = os.environ.get(name, "").strip()
-    if not key:
-        why = f"no key for {url} in ${name}"
-        raise InputError(f"{why}: export it, or name another variable with --key-env")
-    if not (key.isascii() and key.isprintable()) or " " in key:
-        raise InputError(f"the key in ${name} has characters that no header can hold")
-    return key
 
 
 def _tell(line: str) -> None:

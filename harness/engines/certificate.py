@@ -1,9 +1,7 @@
 """A live run certifies its own measurement: past a bound its figures say nothing."""
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple, Self
 
 import msgspec
@@ -13,48 +11,8 @@ from mock_llm.ledger import Row, delay_s
 
 LAG_BOUND_S = 0.05
 DELAY_BOUND_S = 0.05
+SENT_BOUND_S = 0.05
 STEAL_BOUND = 0.25
-_TICK_S = 0.02
-
-
-class LagMeter:
-    """How late the event loop wakes a sleeper that should wake every 20 ms.
-
-    Attributes:
-        lags_s: one value per tick.
-    """
-
-    def __init__(self) -> None:
-        self.lags_s: list[float] = []
-        self._due = 0.0
-        self._task: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        self._due = asyncio.get_running_loop().time() + _TICK_S
-        self._task = asyncio.create_task(self._watch())
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._task is not None:
-            # A loop that was blocked to the very end has not ticked since: that is its lag.
-            self._note(asyncio.get_running_loop().time())
-            self._task.cancel()
-            await asyncio.wait([self._task])
-
-    async def _watch(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            self._due = loop.time() + _TICK_S
-            await asyncio.sleep(_TICK_S)
-            self._note(loop.time())
-
-    def _note(self, now: float) -> None:
-        self.lags_s.append(max(0.0, now - self._due))
 
 
 class Steal(NamedTuple):
@@ -86,22 +44,32 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
         mock_delay_s_p50: how much later than planned the mock answered.
         mock_delay_s_p99: the same.
         steal_share: CPU time taken by the machine's host.
+        sent_late_s_p99: how much later than intended users and arrivals sent; 0 where there are
+            none.
     """
 
     loop_lag_s_p99: float
     mock_delay_s_p50: float
     mock_delay_s_p99: float
     steal_share: float
+    sent_late_s_p99: float = 0.0
 
     @classmethod
-    def of(cls, lags_s: Sequence[float], steal_share: float, rows: Sequence[Row]) -> Self:
-        """From the loop's lags, the steal and the mock's ledger."""
+    def of(
+        cls,
+        lags_s: Sequence[float],
+        steal_share: float,
+        rows: Sequence[Row],
+        sent_late_s: Sequence[float] = (),
+    ) -> Self:
+        """From the loop's lags, the steal, the mock's ledger and the lateness of what was sent."""
         delays = quantiles([late for row in rows if (late := delay_s(row)) is not None])
         return cls(
             loop_lag_s_p99=quantiles(lags_s)["p99"],
             mock_delay_s_p50=delays["p50"],
             mock_delay_s_p99=delays["p99"],
             steal_share=steal_share,
+            sent_late_s_p99=quantiles(sent_late_s)["p99"],
         )
 
     def reasons(self, *, foreign: bool = False) -> tuple[str, ...]:
@@ -116,6 +84,9 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
         if self.mock_delay_s_p99 > DELAY_BOUND_S:
             late = f"{_ms(self.mock_delay_s_p99)} > {_ms(DELAY_BOUND_S)}"
             found.append(f"the mock answered late: p99 {late}")
+        if self.sent_late_s_p99 > SENT_BOUND_S:
+            late = f"{_ms(self.sent_late_s_p99)} > {_ms(SENT_BOUND_S)}"
+            found.append(f"requests were sent late: p99 {late}")
         if self.steal_share > STEAL_BOUND:
             found.append(f"CPU steal {self.steal_share:.0%} > {STEAL_BOUND:.0%}")
         return tuple(found)

@@ -9,13 +9,15 @@ from tempfile import TemporaryDirectory
 import msgspec
 
 from harness.engines.base import EngineResult, OnProgress, Prepared, Target
-from harness.engines.certificate import Certificate, LagMeter, read_steal
+from harness.engines.certificate import Certificate, read_steal
 from harness.engines.mock_process import mock_process
 from harness.engines.runner import AnyJob, interruptible, job_of, result_of
 from harness.engines.target import Span, TargetJob
+from harness.engines.visitors import Visits
 from harness.pipeline.job import Job
 from harness.pipeline.journal import Replayed
 from harness.pipeline.service.host import Host
+from harness.pipeline.service.lag import LagMeter
 from harness.records import moved
 from mock_llm.ledger import Row
 from mock_llm.network import absent
@@ -41,7 +43,8 @@ def run_live(
             wall_s = time.perf_counter() - began
             steal_share = read_steal().share_since(steal)
         rows = [msgspec.json.decode(line, type=Row) for line in ledger.read_bytes().splitlines()]
-    certificate = Certificate.of(lag, steal_share, rows)
+    late = job.late_s if isinstance(job, Visits) else ()
+    certificate = Certificate.of(lag, steal_share, rows, late)
     _to_origin(job, origin)
     result = result_of(
         job,

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from harness.engines.base import EngineResult, OnProgress, Prepared, Target, toolkit
-from harness.engines.certificate import LAG_BOUND_S, LagMeter
+from harness.engines.certificate import LAG_BOUND_S
 from harness.engines.reconcile import Reconciled, reconciled
 from harness.engines.runner import interruptible, result_of
 from harness.errors import InputError
@@ -29,6 +29,7 @@ from harness.pipeline.money import worst_case_usd
 from harness.pipeline.projection import REPLY, first_sent
 from harness.pipeline.prompt import encode
 from harness.pipeline.secret import Secret
+from harness.pipeline.service.lag import LagMeter
 from harness.records import moved
 
 _AROUND = 80  # bytes of JSON around an exchange, and more

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,9 +11,11 @@ import msgspec
 
 from harness.engines.base import Prepared, toolkit
 from harness.engines.mock_process import mock_process
+from harness.engines.real import Endpoint
 from harness.errors import InputError
-from harness.pipeline.secret import Secret
 from harness.pipeline.service.host import Host
+from harness.pipeline.service.lag import TICK_S, LagMeter
+from harness.pipeline.service.monitor import Monitor
 from harness.pipeline.toolkit import Toolkit
 from harness.records import Record, moved
 from mock_llm.serve import listening, when_told
@@ -21,6 +23,9 @@ from mock_llm.settings import calm_collector, loop_factory
 
 CUT_SHORT = 1
 INTERRUPTED = 130
+LAGS = round(10 / TICK_S)
+"""Lags of the loop that are kept: of the last 10 s."""
+LOOK_S = 1.0
 
 _LOG = logging.getLogger(__name__)
 
@@ -33,20 +38,22 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
         host: address to listen on.
         port: 0 for any free one.
         seed: of the weather of its own mock, and of the backoff.
-        upstream_url: of the provider; None: a mock of its own.
-        api_key: of the provider; None: the mock takes any.
+        endpoint: of the provider; None: a mock of its own.
         drain_s: how long what is under way may go on after the first signal.
+        log: is told of requests and refusals; None: nobody is.
         records: every row is written to it (JSONL); times count from the start.
+        journal: see `Host`.
     """
 
     prepared: Prepared
     host: str = "127.0.0.1"
     port: int = 0
     seed: int = 1
-    upstream_url: str | None = None
-    api_key: Secret | None = None
+    endpoint: Endpoint | None = None
     drain_s: float = 30.0
+    log: logging.Logger | None = None
     records: Path | None = None
+    journal: Path | None = None
 
 
 def serve(serving: Serving, tell: Callable[[str], None]) -> int:
@@ -61,11 +68,15 @@ def serve(serving: Serving, tell: Callable[[str], None]) -> int:
         signal.
 
     Raises:
-        InputError: the address cannot be had, or the file of records cannot be written.
+        InputError: the address cannot be had, the file of records cannot be written, or the journal
+            cannot be gone on with.
     """
     upstream = serving.prepared.scenario.upstream
-    given = serving.upstream_url
-    place = mock_process(upstream, seed=serving.seed) if given is None else nullcontext(given)
+    given = serving.endpoint
+    if given is None:
+        place: AbstractContextManager[str] = mock_process(upstream, seed=serving.seed)
+    else:
+        place = nullcontext(given.base_url)
     with place as base_url, asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_serve(serving, base_url, tell))
 
@@ -75,19 +86,61 @@ async def _serve(serving: Serving, base_url: str, tell: Callable[[str], None]) -
     when_told(lambda: hurry.set() if stop.is_set() else stop.set())
     prepared, rows = serving.prepared, _Rows()
     tools = _tools(serving, base_url)
-    host = Host(prepared.scenario.pipeline, tools, prepared.router, record=rows.add)
+    monitor, settings = Monitor(serving.log), prepared.scenario.pipeline
     try:
-        async with host:
+        async with (
+            LagMeter(keep=LAGS) as lag,
+            Host(
+                settings,
+                tools,
+                prepared.router,
+                record=rows.add,
+                monitor=monitor,
+                journal=serving.journal,
+                lag=lag,
+            ) as host,
+            _watching(host),
+        ):
             with listening((serving.host, serving.port)):
                 port = await host.listen(serving.host, serving.port)
             rows.open(serving.records)
             shown = f"[{serving.host}]" if ":" in serving.host else serving.host
             tell(f"serving on http://{shown}:{port} (upstream {base_url})")
+            if host.in_doubt:
+                tell(_doubt(host))
             calm_collector()
             await stop.wait()
+            monitor.changed("draining", state=True, good=False)
             return await _drain(host, serving.drain_s, hurry)
     finally:
         rows.close()
+
+
+@asynccontextmanager
+async def _watching(host: Host) -> AsyncIterator[None]:
+    """Have what can go wrong looked at once a second, and said when it has changed."""
+
+    async def keep_looking() -> None:
+        while True:
+            _look(host)
+            await asyncio.sleep(LOOK_S)
+
+    looking = asyncio.create_task(keep_looking())
+    try:
+        yield
+    finally:
+        looking.cancel()
+        await asyncio.wait([looking])
+        _look(host)
+
+
+def _look(host: Host) -> None:
+    processor, link = host.service.processor, host.common.link
+    for model, state in processor.guards.states().items():
+        host.monitor.changed(f"breaker {model}", state, good="closed")
+    if link is not None:
+        host.monitor.changed("redis up", link.up, good=True)
+    host.monitor.changed("out of money", processor.books.broke, good=None)
 
 
 async def _drain(host: Host, limit_s: float, hurry: asyncio.Event) -> int:
@@ -103,10 +156,20 @@ async def _drain(host: Host, limit_s: float, hurry: asyncio.Event) -> int:
     return INTERRUPTED
 
 
+def _doubt(host: Host) -> str:
+    usd = sum(one.usd for one in host.in_doubt)
+    return (
+        f"{len(host.in_doubt)} attempts were in flight when the last service ended: "
+        f"made again, they may be paid twice (${usd:.6f})"
+    )
+
+
 def _tools(serving: Serving, base_url: str) -> Toolkit:
-    prepared = serving.prepared
-    tools = toolkit(prepared, serving.seed, base_url, None)
-    return msgspec.structs.replace(tools, api_key=serving.api_key or tools.api_key)
+    tools = toolkit(serving.prepared, serving.seed, base_url, None)
+    endpoint = serving.endpoint
+    if endpoint is None:
+        return tools
+    return msgspec.structs.replace(tools, api_key=endpoint.key, ca_file=endpoint.ca_file)
 
 
 class _Rows:

@@ -119,6 +119,8 @@ def run_one(
     result = fly(prepared, seed=seed, target=target, on_progress=on_progress, replayed=replayed)
     failed = result.stopped == "job_deadline"
     settings = prepared.scenario.pipeline
+    if prepared.scenario.workload.kind != "batch":  # a service's slots are its workers
+        settings = msgspec.structs.replace(settings, concurrency=settings.workers)
     if target is not None:  # its time limits are its own
         settings = msgspec.structs.replace(settings, attempt_timeout_s=None, slot="before_timeout")
     found = bottlenecks(result.records, settings, job_failed=failed)

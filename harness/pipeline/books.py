@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from harness.errors import InputError
 from harness.pipeline.answer import Answer
 from harness.pipeline.client import Stamps
 from harness.pipeline.costs import cost_usd
@@ -133,7 +134,11 @@ class Books:
             completion_tokens=tokens.completion,
             cost_usd=cost_usd(self._tools.prices[model], *tokens),
         )
-        self._journal.begun(moved(row, -self.origin), ticket.worst_usd)
+        try:
+            self._journal.begun(moved(row, -self.origin), ticket.worst_usd)
+        except InputError:
+            self._purse.release(ticket)
+            raise
 
     def end(
         self,

@@ -83,7 +83,10 @@ class Dispatch:
     async def _serve(self, wave: Sequence[Item], queued: float) -> None:
         workers = len(wave)
         if self._set.slot == "before_timeout":
-            workers = min(workers, self._set.concurrency)
+            # Where the slots adapt, a gate behind them decides how many are in use.
+            adaptive = self._set.adaptive
+            slots = self._set.concurrency if adaptive is None else adaptive.highest
+            workers = min(workers, slots)
         waiting = deque(wave)
         async with asyncio.TaskGroup() as group:
             for number in range(workers):

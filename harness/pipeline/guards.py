@@ -91,6 +91,10 @@ class Guards:
         """Whether there is room for one more retry; if so it is counted."""
         return self._retries is None or self._retries.withdraw(now)
 
+    def retries_left(self, now: float) -> float | None:
+        """How many retries there is room for; None: as many as one likes."""
+        return None if self._retries is None else self._retries.left(now)
+
     def has_other(self, request: Request, tries: int) -> bool:
         """Whether a model is left that this request has not tried."""
         return tries < len(self.candidates(request))

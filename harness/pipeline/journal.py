@@ -15,6 +15,7 @@ stands still: worth it where attempts cost money, and off elsewhere.
 import os
 import sys
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -225,7 +226,7 @@ class Journal:
         Raises:
             InputError: it cannot be written, or another process is writing it.
         """
-        journal = cls(_locked(path), str(path), fsync=fsync)
+        journal = cls(locked(path), str(path), fsync=fsync)
         journal._cut(0)
         journal._write(header)
         return journal
@@ -240,7 +241,7 @@ class Journal:
         """
         if not path.is_file():
             raise InputError(f"{path}: there is no journal to resume: run it without --resume")
-        journal = cls(_locked(path), str(path), fsync=fsync)
+        journal = cls(locked(path), str(path), fsync=fsync)
         try:
             data = path.read_bytes()
             found = replay(data, header, str(path))
@@ -289,7 +290,7 @@ class Journal:
         self._file.truncate(size)
         self._file.seek(size)
 
-    def _write(self, line: Header | Line) -> None:
+    def _write(self, line: msgspec.Struct) -> None:
         self._all(_ENCODE(line) + b"\n")
 
     def _all(self, data: bytes) -> None:
@@ -298,12 +299,24 @@ class Journal:
             while left:  # a disk that is nearly full takes a part
                 left = left[self._file.write(left) :]
         except OSError as error:
+            self._take_back(len(data) - len(left))
             raise InputError(
                 f"{self._where}: cannot be written: {error.strerror}: make room, then --resume"
             ) from error
 
+    def _take_back(self, count: int) -> None:
+        """Of a line that has no room take its beginning back: another may follow."""
+        if count:
+            with suppress(OSError):
+                self._file.truncate(os.fstat(self._file.fileno()).st_size - count)
 
-def _locked(path: Path) -> BinaryIO:
+
+def locked(path: Path) -> BinaryIO:
+    """Open a file to be appended to by this process alone; it is made if it is not there.
+
+    Raises:
+        InputError: it cannot be written, or another process is writing it.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Not buffered: a line must be out of the process before its attempt is.

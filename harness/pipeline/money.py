@@ -282,9 +282,17 @@ class Purse:
             account.settle(ticket.amount, 0)
 
     def carry(
-        self, *, user: str, session: str, usd: float, booked_usd: float, kind: Kind, estimated: bool
+        self,
+        *,
+        user: str,
+        session: str,
+        usd: float,
+        booked_usd: float,
+        kind: Kind,
+        estimated: bool,
+        calls: int = 1,
     ) -> None:
-        """Count a call of an earlier process; its minute is over.
+        """Count a call of an earlier process, or the sum of some; their minute is over.
 
         Args:
             user: whose call it was.
@@ -293,9 +301,10 @@ class Purse:
             booked_usd: what `settle` returned; its worst case where it was never settled.
             kind: what it was good for.
             estimated: nobody told what it cost.
+            calls: how many there were.
         """
         self._count(round(usd * _PER_USD), kind, estimated=estimated)
-        self._calls.settle(0, 1)
+        self._calls.settle(0, calls)
         for account in (self._run, self._users.of(user), self._sessions.of(session)):
             account.settle(0, round(booked_usd * _PER_USD))
 

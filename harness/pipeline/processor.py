@@ -41,6 +41,10 @@ class Processor:
         stopped: why a request is being cancelled, and its outcome; None when it is not by us.
         limits: of the users; None: whoever calls has seen to them.
         cache: of answers; None: every request is sent.
+
+    Attributes:
+        flights: by cache key, what is being asked and others wait for.
+        backing_off: requests that wait for their next attempt.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class Processor:
         self.books = Books(settings, tools)
         self.attempts = Attempts(settings, tools, client, self.books, context_of, stopped)
         self.flights: dict[bytes, asyncio.Event] = {}
+        self.backing_off = 0
         self._set = settings
         self._tools = tools
         self._add = add
@@ -263,7 +268,11 @@ class Processor:
             return False  # it would only be late: the cause so far stands
         if not self.guards.may_retry(now):
             return False
-        await asyncio.sleep(wait)
+        self.backing_off += 1
+        try:
+            await asyncio.sleep(wait)
+        finally:
+            self.backing_off -= 1
         request.back(self._now())
         return True
 

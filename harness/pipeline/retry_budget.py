@@ -31,10 +31,14 @@ class RetryBudgetMeter:
         """A first attempt is sent."""
         self._firsts.add(now)
 
+    def left(self, now: float) -> float:
+        """Return how many retries may be sent now."""
+        allowed = self._set.share * self._firsts.total(now) + self._free
+        return allowed - self._retries.total(now)
+
     def withdraw(self, now: float) -> bool:
         """Whether a retry may be sent; if so, it is counted."""
-        allowed = self._set.share * self._firsts.total(now) + self._free
-        if self._retries.total(now) + 1 > allowed + _ROUNDING:
+        if self.left(now) + _ROUNDING < 1:
             return False
         self._retries.add(now)
         return True

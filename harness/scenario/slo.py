@@ -31,6 +31,9 @@ KNOWN_METRICS = (
     "latency_s.p95",
     "latency_s.p99",
     "latency_s.max",
+    "latency_ok_s.p50",
+    "latency_ok_s.p95",
+    "latency_ok_s.p99",
     "context_bytes.peak",
 )
 

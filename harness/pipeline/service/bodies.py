@@ -9,8 +9,9 @@ import msgspec
 from msgspec import Meta
 
 from harness.corpus.review import Review
-from harness.pipeline.service.batches import MOST_ITEMS
+from harness.pipeline.service.lines import OWN_KEY
 
+MOST_ITEMS = 100_000
 LONGEST_TEXT = 100_000
 LONGEST_NAME = 200
 LONGEST_DEADLINE_S = 86_400.0
@@ -98,6 +99,19 @@ def name_of(headers: Mapping[str, str], field: str, default: str = "") -> str:
         message = f"at most {LONGEST_NAME} printable characters are wanted"
         raise Complaint("invalid_request", message, field=field)
     return name
+
+
+def key_of(headers: Mapping[str, str]) -> str:
+    """The key in `X-Request-Key`; "" where there is none.
+
+    Raises:
+        Complaint: it cannot be one, or looks like those that the service makes.
+    """
+    key = name_of(headers, "X-Request-Key")
+    if OWN_KEY.fullmatch(key):
+        message = "keys of this form are the service's own: put something before it"
+        raise Complaint("invalid_request", message, field="X-Request-Key")
+    return key
 
 
 def deadline_s(headers: Mapping[str, str]) -> float | None:

@@ -4,8 +4,8 @@ from typing import Any
 
 import msgspec
 
-from harness.pipeline.service.batches import Result
 from harness.pipeline.service.bodies import BatchIn, PoolIn, ReviewIn
+from harness.pipeline.service.lines import Doubt, Result
 
 Json = dict[str, Any]
 _REF = "#/components/schemas/{name}"
@@ -15,7 +15,7 @@ _ERRORS = {
     "402": "the budget is spent",
     "404": "there is no such thing",
     "408": "no time was left when it came",
-    "409": "the key belongs to another review",
+    "409": "the key belongs to another user, or to something else",
     "413": "too large",
     "429": "the user's limit; Retry-After says when to come back",
     "502": "the provider gave no answer",
@@ -27,7 +27,7 @@ _ERRORS = {
 def document() -> Json:
     """The document; OpenAPI 3.1."""
     _, schemas = msgspec.json.schema_components(
-        [ReviewIn, BatchIn, PoolIn, Result], ref_template=_REF
+        [ReviewIn, BatchIn, PoolIn, Result, Doubt], ref_template=_REF
     )
     for schema in schemas.values():
         schema.pop("$defs", None)
@@ -66,8 +66,8 @@ def _paths() -> Json:
                 "202",
                 "Progress",
                 body="BatchIn",
-                parameters=_who(),
-                errors=("400", "413", "503"),
+                parameters=[*_who(), _key()],
+                errors=("400", "409", "413", "503"),
             )
         },
         one: {
@@ -154,9 +154,13 @@ def _who() -> list[Json]:
 
 def _urgency() -> list[Json]:
     return [
-        _parameter("X-Request-Key", "header", "the same key is never paid twice"),
+        _key(),
         _parameter("X-Deadline", "header", "seconds that the caller will wait", "number"),
     ]
+
+
+def _key() -> Json:
+    return _parameter("X-Request-Key", "header", "what has the same key is never paid twice")
 
 
 def _object(**properties: Json) -> Json:
@@ -174,6 +178,8 @@ _PROGRESS: Json = {
     "cache_hits": _WHOLE,
     "hit_rate": _NUMBER,
     "repeats_in_input": _NUMBER,
+    "possibly_paid_twice_usd": _NUMBER,
+    "possibly_paid_twice": {"type": "array", "items": {"$ref": _REF.format(name="Doubt")}},
 }
 _RESULT = {"type": "array", "items": {"$ref": _REF.format(name="Result")}}
 _ANSWERS: Json = {

@@ -30,9 +30,10 @@ _REFUSALS: dict[Reason, tuple[int, str, str]] = {
     "too_late": (503, "too_late", "the answer would come after the deadline"),
     "budget": (402, "budget_exhausted", "the budget is spent"),
     "draining": (503, "draining", "the service is stopping"),
-    "key_taken": (409, "key_taken", "this X-Request-Key belongs to another review"),
+    "key_taken": (409, "key_taken", "this X-Request-Key belongs to another user or review"),
     "cancelled": (409, "cancelled", "the request was withdrawn"),
     "expired": (408, "deadline_expired", "no time is left"),
+    "journal": (503, "journal", "the journal cannot be written, so nothing is sent"),
 }
 
 
@@ -110,11 +111,13 @@ def progress(batch: Batch) -> dict[str, Any]:
     return {
         "id": batch.id,
         "status": batch.status,
-        "total": len(batch.reviews),
+        "total": batch.total,
         "done": done,
         "outcomes": dict(sorted(batch.outcomes.items())),
         "cost_usd": batch.cost_usd,
         "cache_hits": batch.hits,
         "hit_rate": batch.hits / done if done else 0.0,
         "repeats_in_input": batch.repeats,
+        "possibly_paid_twice_usd": sum(one.usd for one in batch.doubts),
+        "possibly_paid_twice": batch.doubts,
     }

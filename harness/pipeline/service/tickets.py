@@ -12,7 +12,15 @@ from harness.pipeline.request import Request
 from harness.records import Record
 
 Reason = Literal[
-    "rate_limit", "full", "too_late", "budget", "draining", "key_taken", "cancelled", "expired"
+    "rate_limit",
+    "full",
+    "too_late",
+    "budget",
+    "draining",
+    "key_taken",
+    "cancelled",
+    "expired",
+    "journal",
 ]
 
 
@@ -27,6 +35,7 @@ class Ask(NamedTuple):
         deadline: loop time after which nobody waits for the answer; None: somebody always does.
         interactive: goes before batch items.
         batch: number of the batch it is part of; 0 for none.
+        named: the key is its client's, who may come again by it; else it is ours.
     """
 
     review: Review
@@ -36,6 +45,7 @@ class Ask(NamedTuple):
     deadline: float | None = None
     interactive: bool = True
     batch: int = 0
+    named: bool = False
 
 
 class Refused(Exception):  # noqa: N818 - a refusal is no error of ours
@@ -64,21 +74,26 @@ class Ticket(Hashable):
 
     Attributes:
         ask: what is asked.
+        digest: of the review, where its client may come again with it.
         request: its times.
         ended: what became of it, once it is known.
         rows: its records so far.
         task: serves it; None while it waits.
+        timer: of its deadline.
         waiting: how many wait for what becomes of it.
     """
 
-    __slots__ = ("ask", "ended", "request", "rows", "task", "timer", "waiting")
+    __slots__ = ("ask", "digest", "ended", "request", "rows", "task", "timer", "waiting")
 
-    def __init__(self, ask: Ask, request: Request, ended: "asyncio.Future[Served]") -> None:
+    def __init__(
+        self, ask: Ask, digest: str, request: Request, ended: "asyncio.Future[Served]"
+    ) -> None:
         self.ask = ask
+        self.digest = digest
         self.request = request
         self.ended = ended
         self.rows: list[Record] = []
-        self.task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[Answer | None] | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.waiting = 0
 

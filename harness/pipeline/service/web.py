@@ -28,6 +28,7 @@ from harness.pipeline.service.bodies import (
     ReviewIn,
     body_of,
     deadline_s,
+    key_of,
     name_of,
     review_of,
 )
@@ -50,15 +51,20 @@ class Front:
         service: does the work.
         batches: of the service.
         metrics: text for `/metrics`, and its content type.
+        first: number of the first request without a key.
     """
 
     def __init__(
-        self, service: Service, batches: Batches, metrics: Callable[[], tuple[bytes, str]]
+        self,
+        service: Service,
+        batches: Batches,
+        metrics: Callable[[], tuple[bytes, str]],
+        first: int = 1,
     ) -> None:
         self._service = service
         self._batches = batches
         self._metrics = metrics
-        self._numbers = count(1)
+        self._numbers = count(first)
         self._document = msgspec.json.encode(document())
         self._now = asyncio.get_running_loop().time
 
@@ -82,13 +88,15 @@ class Front:
     async def _review(self, request: web.Request) -> web.StreamResponse:
         seconds = deadline_s(request.headers)
         arrived = self._now()
-        key = name_of(request.headers, "X-Request-Key") or f"s{next(self._numbers):08d}"
+        given = key_of(request.headers)
+        key = given or f"s{next(self._numbers):08d}"
         ask = Ask(
             review=review_of(body_of(await request.read(), ReviewIn), 0),
             user=name_of(request.headers, "X-User", "anonymous"),
             session=name_of(request.headers, "X-Session"),
             key=key,
             deadline=None if seconds is None else arrived + seconds,
+            named=bool(given),
         )
         try:
             found = await self._service.submit(ask)
@@ -97,10 +105,12 @@ class Front:
         return _sent(replies.served(found))
 
     async def _begin(self, request: web.Request) -> web.StreamResponse:
+        key = key_of(request.headers)
         given = body_of(await request.read(), BatchIn).reviews
         reviews = [review_of(one, n, f"reviews[{n}].text") for n, one in enumerate(given)]
         user = name_of(request.headers, "X-User", "anonymous")
-        batch = self._batches.begin(user, name_of(request.headers, "X-Session"), reviews)
+        session = name_of(request.headers, "X-Session")
+        batch = self._batches.begin(user, session, reviews, key)
         place = f"/v1/batches/{batch.id}"
         body = msgspec.json.encode({**replies.progress(batch), "url": place})
         return _sent(Reply(202, body, {"Location": place}))
@@ -114,7 +124,7 @@ class Front:
 
     async def _cancel(self, request: web.Request) -> web.StreamResponse:
         batch = self._batch(request)
-        self._batches.cancel(batch)
+        await self._batches.cancel(batch)
         return _sent(Reply(200, msgspec.json.encode(replies.progress(batch))))
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
