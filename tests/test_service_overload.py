@@ -3,7 +3,6 @@
 from collections import Counter
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from harness.experiments.run import Run, prepare_variant, run_one
@@ -71,6 +70,8 @@ def test_without_the_rule_goodput_is_trapped() -> None:
     report = trapped.report
     assert report["valid"], report["invalid_reasons"]
     assert trapped.as_expected
-    assert report["ok"] / 120 < 3.5
+    # For half a minute those who came first are served in time; then those who have none left.
+    late = [row for row in ended(trapped) if row.outcome == "ok" and 30 <= row.t_end < 120]
+    assert len(late) / 90 < 3.4
     assert report["attempts"] > 4 * report["ok"]
-    assert msgspec.to_builtins(report["slo"])["passed"] is False
+    assert report["slo"]["passed"] is False

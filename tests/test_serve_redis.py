@@ -1,0 +1,74 @@
+"""Two service processes, one Redis: limits are shared, and its death costs nobody an answer."""
+
+import random
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from redis_server import RedisServer, redis_server
+from service_process import Reply, ServiceProcess, service_process
+
+QUICK = ("--set", "upstream.profile.ttft=0.01", "--quiet")
+
+
+def asked(service: ServiceProcess, text: str, user: str = "ann") -> Reply:
+    """Have one review labelled."""
+    return service.ask("POST", "/v1/reviews", {"text": text}, X_User=user)
+
+
+def test_two_processes_share_a_limit(tmp_path: Path) -> None:
+    """Of 200 requests of one user, half to each process, exactly 60 are let through."""
+    (tmp_path / "redis").mkdir()
+    sets = (*QUICK, "--set", "pipeline.rate_limit=60")
+    with redis_server(tmp_path / "redis") as redis:
+        arguments = (*sets, "--redis-url", redis.url)
+        with (
+            service_process(tmp_path, *arguments) as one,
+            service_process(tmp_path, *arguments) as two,
+            ThreadPoolExecutor(8) as threads,
+        ):
+            replies = list(
+                threads.map(lambda n: asked((one, two)[n % 2], f"Lamp {n}."), range(200))
+            )
+    statuses = Counter(reply.status for reply in replies)
+    assert statuses == {200: 60, 429: 140}
+    waits = [reply.json["error"]["retry_after_s"] for reply in replies if reply.status == 429]
+    assert 50 < min(waits) <= max(waits) <= 60
+
+
+def test_redis_dies_and_comes_back(tmp_path: Path) -> None:
+    """Killed and restarted under load: no request fails, and both processes hit again."""
+    (tmp_path / "redis").mkdir()
+    sets = (*QUICK, "--set", "pipeline.rate_limit=none", "--set", "pipeline.cache=redis")
+    with redis_server(tmp_path / "redis") as redis:
+        arguments = (*sets, "--redis-url", redis.url)
+        with (
+            service_process(tmp_path, *arguments) as one,
+            service_process(tmp_path, *arguments) as two,
+            ThreadPoolExecutor(8) as threads,
+        ):
+            replies = _under_load(threads, one, two, redis)
+            # A text that neither has seen: the first asks the provider, the other asks Redis.
+            fresh = [asked(service, "A lamp that is quite new.") for service in (one, two)]
+    assert Counter(reply.status for reply in replies) == {200: len(replies)}
+    assert [reply.headers["X-Cache"] for reply in fresh] == ["miss", "hit"]
+
+
+def _under_load(
+    threads: ThreadPoolExecutor, one: ServiceProcess, two: ServiceProcess, redis: RedisServer
+) -> list[Reply]:
+    """What 900 requests are answered while Redis is killed after 300, restarted after 600."""
+    draws, counted, lock = random.Random(1), [0], threading.Lock()
+    texts = [f"Lamp {draws.randrange(100)}." for _ in range(900)]
+
+    def ask(n: int) -> Reply:
+        with lock:
+            counted[0] += 1
+            if counted[0] == 300:
+                redis.kill()
+            if counted[0] == 600:
+                redis.start()
+        return asked((one, two)[n % 2], texts[n])
+
+    return list(threads.map(ask, range(len(texts))))
