@@ -107,7 +107,7 @@ def test_retry_gets_through_once_the_fault_is_over(fault: Fault) -> None:
     once: Fault = type(fault)(rate=1, first_n=1)
     again = settings(retries=1, attempt_timeout_s=LIMIT_S)
     result = ran(items(1), again, faulty(once), base_url=BY_NAME)
-    final = {NoCredit: "http_402", Moderation: "http_403", Rejected: "http_404"}
+    final = {Moderation: "http_403", Rejected: "http_404"}
     assert result.rows[-1].error == final.get(type(fault), "")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from commands import Harness, in_folder
 
+from harness.pipeline.progress import Meter, Progress
 from harness.records import read_jsonl
 
 ONE = ("run", "small.toml", "--variant", "kept", "--json", "out.json")
@@ -94,3 +95,18 @@ def test_a_target_and_users_have_no_journal(harness: Harness) -> None:
     """What is no batch of our own pipeline cannot be resumed, and is told so."""
     done = harness(*ONE, "--target", "m:f", "--resume")
     assert (done.code, "--resume: not with --target" in done.err) == (2, True)
+
+
+def test_the_end_is_foreseen_from_what_is_left(harness: Harness) -> None:
+    """A resumed run's progress counts what was done before, but not as work of its own."""
+    meter = Meter(40, 10, (seen := list[Progress]()).append)
+    meter.skip(20)
+    meter.start(0.0)
+    for _ in range(20):
+        meter.done(1.0)
+    assert [(one.batch, one.reviews, one.before) for one in seen] == [(3, 30, 20), (4, 40, 20)]
+    harness(*ONE, "--set", "workload.reviews=40", "--set", "pipeline.budget.calls=30")
+    done = harness(*ONE, "--set", "workload.reviews=40", "--resume")
+    assert [line.split(":")[0] for line in done.err.splitlines() if "Batch" in line] == [
+        "Batch 4/4"
+    ]

@@ -55,7 +55,10 @@ class Watcher:
                 left = self._left(number + done)
                 self._status.update(f"{title}: {_line(progress)} - {left}")
             elif self._runs == 1:
-                self._say(f"{_line(progress)} - {_left(time.monotonic() - began, done)}")
+                # What an earlier process did took none of this one's time.
+                before = progress.before / progress.reviews * done
+                share = (done - before) / (1 - before) if before < 1 else 1.0
+                self._say(f"{_line(progress)} - {_left(time.monotonic() - began, share)}")
 
         return tell
 

@@ -7,7 +7,7 @@ from harness.records import HITS, Record
 
 
 class Progress(NamedTuple):
-    """How far a job has come, at the end of each batch."""
+    """How far a job has come, at the end of each batch; `before` reviews were done at its start."""
 
     batch: int
     batches: int
@@ -15,6 +15,7 @@ class Progress(NamedTuple):
     batch_s: float
     batch_usd: float | None
     hits: int
+    before: int = 0
 
 
 class Meter:
@@ -32,7 +33,7 @@ class Meter:
         self._reviews = reviews
         self._size = batch_size
         self._report = report
-        self._done = 0
+        self._done = self._before = 0
         self._usd = 0.0
         self._hits = 0
         self._since = 0.0
@@ -43,7 +44,7 @@ class Meter:
 
     def skip(self, done: int) -> None:
         """So many have ended before anybody watched."""
-        self._done += done
+        self._done = self._before = done
 
     def spent(self, row: Record) -> None:
         """An attempt has ended."""
@@ -64,6 +65,7 @@ class Meter:
                     batch_s=now - self._since,
                     batch_usd=self._usd if self._prices_known else None,
                     hits=self._hits,
+                    before=self._before,
                 )
             )
         self._usd = 0.0
