@@ -72,3 +72,24 @@ def _under_load(
         return asked((one, two)[n % 2], texts[n])
 
     return list(threads.map(ask, range(len(texts))))
+
+
+def test_two_processes_share_accounts_and_a_quota(tmp_path: Path) -> None:
+    """What a user spends at one is spent at the other, and past the quota both refuse."""
+    (tmp_path / "redis").mkdir()
+    sets = (*QUICK, "--set", "pipeline.rate_limit=none", "--set", "pipeline.budget.user_usd=0.003")
+    with redis_server(tmp_path / "redis") as redis:
+        arguments = (*sets, "--redis-url", redis.url)
+        with (
+            service_process(tmp_path, *arguments) as one,
+            service_process(tmp_path, *arguments) as two,
+        ):
+            replies: list[Reply] = []
+            while len(replies) < 100 and (not replies or replies[-1].status == 200):
+                replies.append(asked((one, two)[len(replies) % 2], f"Lamp {len(replies)}."))
+            spent = sum(float(reply.headers.get("X-Cost-USD", 0)) for reply in replies)
+            told = [service.ask("GET", "/v1/usage", X_User="ann").json for service in (one, two)]
+    assert replies[-1].status == 402
+    assert 0.002 < spent < 0.0035
+    for usage in told:
+        assert abs(usage["of_user"]["cost_usd"] - spent) < 1e-6

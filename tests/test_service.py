@@ -222,6 +222,24 @@ def test_a_spent_budget_is_a_402() -> None:
     assert sum(row.billed_usd for row in served.seen) <= 0.00008
 
 
+def test_users_and_sessions_have_accounts() -> None:
+    """What each has asked and spent is told, as the provider has billed it."""
+
+    async def drive(caller: Caller) -> Reply:
+        for n in range(3):
+            await caller.review(f"Lamp {n}.", X_User="ann", X_Session="s" if n else "t")
+        await caller.review("Lamp.", X_User="bob", X_Session="s")
+        return await caller.call("GET", "/v1/usage", None, None, X_User="ann", X_Session="s")
+
+    served = serving(drive, settings(budget=Budget(user_usd=1.0)))
+    told = served.result.body
+    assert (told["of_user"]["requests"], told["of_session"]["requests"]) == (3, 2)
+    billed = [row.billed_usd for row in served.seen]
+    assert told["of_user"]["cost_usd"] == pytest.approx(sum(billed[:3]))
+    assert told["of_session"]["cost_usd"] == pytest.approx(sum(billed[1:3]))
+    assert (told["of_user"]["quota_usd"], told["of_session"]["quota_usd"]) == (1.0, None)
+
+
 def test_a_provider_that_fails_is_a_502() -> None:
     """The cause is named, and so is how often it was tried."""
 

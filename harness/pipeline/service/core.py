@@ -27,6 +27,7 @@ from harness.pipeline.costs import tiers
 from harness.pipeline.processor import Processor
 from harness.pipeline.request import Item, Request
 from harness.pipeline.routing import Router
+from harness.pipeline.service.accounts import Accounts
 from harness.pipeline.service.keeping import Keeper, digest
 from harness.pipeline.service.lines import DRAINING, REMEMBERED, Past, Story
 from harness.pipeline.service.monitor import Monitor
@@ -92,7 +93,7 @@ class Service:
         self._idle = asyncio.Event()
         self._idle.set()
         self._limits = common.limits
-        self._sessions = common.sessions
+        self.accounts = Accounts(settings, common)
         self._monitor = monitor or Monitor()
         self.processor = Processor(
             settings,
@@ -156,6 +157,11 @@ class Service:
                 return known
             if wait_s > 0:
                 self._refuse(ask, "rate_limit", wait_s)
+        spent = await self.accounts.is_spent(ask)
+        if spent and (known := await self._find(ask, mark)) is not None:
+            return known
+        if spent:
+            self._refuse(ask, "budget")
         # From here on nothing is waited for: who comes with the same key finds this request.
         if self.draining:
             self._refuse(ask, "draining")
@@ -192,6 +198,7 @@ class Service:
         """
         self.draining = True
         self._fill()
+        late: list[Ticket] = []
         try:
             async with asyncio.timeout(limit_s):
                 await self._idle.wait()
@@ -200,8 +207,8 @@ class Service:
             for ticket in late:
                 self.withdraw(ticket, DRAINING)
             await self._idle.wait()
-            return len(late)
-        return 0
+        await self.accounts.close()
+        return len(late)
 
     def take_over(self, story: Story) -> None:
         """Know the requests of earlier processes that may come again."""
@@ -294,11 +301,19 @@ class Service:
             self._highest = max(self._highest, self.busy)
             ticket.request.worker = heappop(self._free) if self._free else self._highest - 1
             ticket.request.t_admitted = self._now()
-            ticket.task = asyncio.create_task(self.processor.handle(ticket.request))
+            ticket.task = asyncio.create_task(self._serve(ticket))
             # A task that is cancelled before its first step never runs, not even its `finally`.
             ticket.task.add_done_callback(partial(self._leave, ticket))
         if not self.busy and not self.room.depth:
             self._idle.set()
+
+    async def _serve(self, ticket: Ticket) -> Answer | None:
+        """Process a request, and charge its user with it."""
+        earlier = len(ticket.rows)
+        try:
+            return await self.processor.handle(ticket.request)
+        finally:
+            await self.accounts.note(ticket.ask, ticket.rows[earlier:])
 
     def _leave(self, ticket: Ticket, task: asyncio.Task[Answer | None]) -> None:
         """A worker has done with a request, however it ended."""

@@ -88,14 +88,30 @@ def _paths() -> Json:
                 "responses": {**events, "404": _answer(_ERRORS["404"], "Error")},
             }
         },
+        **_side_paths(),
+        "/metrics": {"get": {"responses": {"200": _text("figures for Prometheus")}}},
+        "/openapi.json": {"get": {"responses": {"200": _answer("this document")}}},
+    }
+
+
+def _side_paths() -> Json:
+    """What is asked by those who look after it."""
+    return {
+        "/v1/usage": {
+            "get": _operation(
+                "What a user and a session have asked and spent",
+                "200",
+                "Usage",
+                parameters=_who(),
+                errors=("400",),
+            )
+        },
         "/v1/pool": {
             "get": _operation("Size of the pool", "200", "Pool"),
             "put": _operation("Scale it", "200", "Pool", body="PoolIn", errors=("400", "403")),
         },
         "/healthz": {"get": _operation("Whether it lives", "200", "Status")},
         "/readyz": {"get": _operation("Whether it serves", "200", "Status", errors=("503",))},
-        "/metrics": {"get": {"responses": {"200": _text("figures for Prometheus")}}},
-        "/openapi.json": {"get": {"responses": {"200": _answer("this document")}}},
     }
 
 
@@ -182,6 +198,12 @@ _PROGRESS: Json = {
     "possibly_paid_twice": {"type": "array", "items": {"$ref": _REF.format(name="Doubt")}},
 }
 _RESULT = {"type": "array", "items": {"$ref": _REF.format(name="Result")}}
+_ACCOUNT = _object(
+    requests=_WHOLE,
+    cost_usd=_NUMBER,
+    quota_usd={"type": ["number", "null"]},
+    idle_s={"type": ["number", "null"]},
+)
 _ANSWERS: Json = {
     "Labelled": _object(
         key=_STRING,
@@ -194,6 +216,7 @@ _ANSWERS: Json = {
     ),
     "Progress": _object(**_PROGRESS),
     "Results": _object(**_PROGRESS, results=_RESULT),
+    "Usage": _object(user=_STRING, session=_STRING, of_user=_ACCOUNT, of_session=_ACCOUNT),
     "Pool": _object(workers=_WHOLE, busy=_WHOLE),
     "Status": _object(status=_STRING),
     "Error": _object(error=_object(type=_STRING, message=_STRING)),

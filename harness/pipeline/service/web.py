@@ -7,6 +7,7 @@
 | `GET /v1/batches/{id}` | progress, results so far, cost |
 | `GET /v1/batches/{id}/events` | progress as server-sent events |
 | `DELETE /v1/batches/{id}` | withdraw it |
+| `GET /v1/usage` | what the user, and the session, have asked and spent |
 | `GET`, `PUT /v1/pool` | size of the pool of workers; only from this machine |
 | `GET /healthz`, `/readyz`, `/metrics`, `/openapi.json` | |
 """
@@ -77,6 +78,7 @@ class Front:
         app.router.add_get(one, self._show, allow_head=False)
         app.router.add_delete(one, self._cancel)
         app.router.add_get(f"{one}/events", self._events, allow_head=False)
+        app.router.add_get("/v1/usage", self._usage)
         app.router.add_get("/v1/pool", self._pool)
         app.router.add_put("/v1/pool", self._scale)
         app.router.add_get("/healthz", self._health)
@@ -149,6 +151,12 @@ class Front:
                 step = asyncio.ensure_future(anext(steps, None))
         finally:
             step.cancel()
+
+    async def _usage(self, request: web.Request) -> web.StreamResponse:
+        user = name_of(request.headers, "X-User", "anonymous")
+        session = name_of(request.headers, "X-Session")
+        told = await self._service.accounts.told(user, session)
+        return _sent(Reply(200, msgspec.json.encode(told)))
 
     async def _pool(self, _: web.Request) -> web.StreamResponse:
         pool = {"workers": self._service.workers, "busy": self._service.busy}
