@@ -49,6 +49,7 @@ class Host:
         service: behind it; there while it is open.
         common: what its requests have in common.
         batches: of the service.
+        app: its HTTP side, likewise.
         in_doubt: attempts that were in flight when the service before this one died.
 
     Raises:
@@ -100,9 +101,9 @@ class Host:
         self.service.take_over(story)
         self.batches = Batches(self.service, common.limits, self._keeper)
         first = story.request_number + 1
-        app = Front(self.service, self.batches, self._metrics(), first).app()
+        self.app = Front(self.service, self.batches, self._metrics(), first).app()
         self._runner = web.AppRunner(
-            app, handler_cancellation=True, access_log=None, shutdown_timeout=FAREWELL_S
+            self.app, handler_cancellation=True, access_log=None, shutdown_timeout=FAREWELL_S
         )
         self.batches.take_over(story)
         await self._runner.setup()
