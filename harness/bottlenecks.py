@@ -21,7 +21,8 @@ class Bottleneck(msgspec.Struct, frozen=True, kw_only=True):
     """One cause.
 
     Attributes:
-        cause: `barrier`, `semaphore_not_acquired`, `slot_inside_limit`, `serial`, `no_time_limit`,
+        cause: `barrier`, `semaphore_not_acquired`, `slot_inside_limit`, `too_few_slots`, `serial`,
+            `no_time_limit`,
             `limit_too_long`, `no_first_token`, `waits_for_ever`, `job_deadline`, `limiter`,
             `throttled`, `server_errors`, `failures`, `slots`, `connections`, `warming_up` or
             `patience`.
@@ -98,12 +99,18 @@ def _structure(records: Sequence[Record], settings: Pipeline, tally: Tally) -> I
         return
     late = late_for_a_slot(tally)
     if late:
-        yield Bottleneck(
-            cause="slot_inside_limit",
-            lost=late / n,
-            text=f"the slot is awaited inside the time limit: {late:,} requests used it up in line",
+        # Where slots adapt they are awaited before any limit but the request's own deadline.
+        where = (
+            "the slot is awaited inside the time limit"
+            if settings.adaptive is None
+            else ("the adaptive slots are too few for the deadline")
         )
-    if peak > settings.concurrency and not late:
+        yield Bottleneck(
+            cause="slot_inside_limit" if settings.adaptive is None else "too_few_slots",
+            lost=late / n,
+            text=f"{where}: {late:,} requests used it up in line",
+        )
+    if peak > settings.concurrency and not late and not (settings.hedge or settings.adaptive):
         yield Bottleneck(
             cause="semaphore_not_acquired",
             lost=1 - settings.concurrency / peak,
@@ -310,7 +317,7 @@ def _warming(tally: Tally) -> Iterator[Bottleneck]:
         return
     times = [seconds for _, seconds in served]
     first, last = median(times[:fifth]), median(times[-fifth:])
-    if first > 1.3 * last > 0 and _welch(times[:fifth], times[-fifth:]) > 3:
+    if first - last > 0.05 and first > 1.3 * last > 0 and _welch(times[:fifth], times[-fifth:]) > 3:
         yield Bottleneck(
             cause="warming_up",
             lost=max(0.0, 1 - last / fmean(times)),

@@ -101,11 +101,14 @@ def barrier_s(rows: Sequence[Rows]) -> dict[str, float]:
     does what was never admitted: a job's deadline met it before it was in any wave.
     """
     ends: dict[float, float] = {}
-    for attempts in rows:
-        wave = attempts[0].t_queued
+    # The earliest of its rows: a hedge joins no queue.
+    waves = [min(row.t_queued for row in attempts) for attempts in rows]
+    for wave, attempts in zip(waves, rows, strict=True):
         if attempts[0].t_admitted is not None:
             ends[wave] = max(ends.get(wave, 0.0), attempts[-1].t_end)
-    waited = {a[0].key: ends.get(a[0].t_queued, 0.0) - a[-1].t_end for a in rows}
+    waited = {
+        a[0].key: ends.get(wave, 0.0) - a[-1].t_end for wave, a in zip(waves, rows, strict=True)
+    }
     alone = len(ends) < 2
     return {key: 0.0 if alone else max(0.0, seconds) for key, seconds in waited.items()}
 

@@ -126,6 +126,7 @@ BELONGS: dict[str, dict[str, str]] = {
 SWALLOWS = {
     "harness.pipeline.dispatch": "a job that is stopped has cancelled itself",
     "harness.engines.target": "a target that cancels itself has only failed",
+    "harness.pipeline.race": "raises it when its calls have ended",
     "mock_llm.eager": "hands it on to the work, which is what is cancelled",
 }
 GATHERS = {"mock_llm.connection": "handlers that were cancelled a line before"}

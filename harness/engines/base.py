@@ -8,6 +8,7 @@ import msgspec
 
 from harness.client_findings import Finding
 from harness.corpus import Corpus, Review, load_corpus, read_trace
+from harness.errors import InputError
 from harness.pipeline.costs import Price, Projection, project, tiers
 from harness.pipeline.dispatch import Stop
 from harness.pipeline.journal import Replayed
@@ -32,6 +33,7 @@ from harness.scenario.workload import Workload
 from mock_llm.config import Upstream
 from mock_llm.distributions import mean
 from mock_llm.rng import Keyed, request_key
+from mock_llm.strict import suggest
 from mock_llm.tokens import chat_tokens, counter
 
 # The corpus is input, not weather: it stays the same while seeds vary, or nothing would be paired.
@@ -147,6 +149,12 @@ def prepare(scenario: Scenario, *, base: Path | None = None) -> Prepared:
         work.corpus, count=work.reviews, seed=CORPUS_SEED, columns=work.columns, base=base
     )
     prices = prices_of(scenario.upstream)
+    for model in scenario.pipeline.fallbacks:
+        if model not in prices:
+            raise InputError(
+                f'pipeline.fallbacks: "{model}" is not among [upstream.models]; '
+                f"{suggest(model, list(prices))}"
+            )
     router = router_of(scenario.pipeline, corpus.reviews)
     routes = [router.route(review) for review in corpus.reviews]
     return Prepared(

@@ -90,6 +90,10 @@ class Attempts:
         """Slots that are taken."""
         return self._set.concurrency - self._slots._value  # noqa: SLF001 - it tells nothing else
 
+    def why(self, request: Request) -> Stopped | None:
+        """Why a request is being cancelled, and its outcome; None when it is not by us."""
+        return request.stop or self._stopped(request)
+
     def body(self, request: Request, model: str) -> bytes:
         """What is sent for a request, with what its conversation holds by now."""
         exchanges = self._context_of(request).to_send()
@@ -126,7 +130,7 @@ class Attempts:
             outcome: Outcome = "timed_out" if caught.word == "stalled" else "failed"
             return Tried(self._failed(call, caught, outcome, "failed"), None, caught)
         except asyncio.CancelledError:
-            if (why := request.stop or self._stopped(request)) is not None:
+            if (why := self.why(request)) is not None:
                 error = CallError(why[0], stamps.status)
                 kind: Kind = "duplicate" if why[0] == HEDGE_LOST else "abandoned"
                 request.cut = self._failed(call, error, why[1], kind)

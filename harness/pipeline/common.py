@@ -11,6 +11,9 @@ from harness.pipeline.shared import (
 )
 from harness.scenario.pipeline import Pipeline
 
+PATIENCE_S = 0.5
+"""How long a request waits for Redis at most, and that only when it goes away."""
+
 
 class Common:
     """Made from the settings, in the loop that uses it; `close` it.
@@ -27,7 +30,9 @@ class Common:
 
     def __init__(self, settings: Pipeline) -> None:
         url = settings.redis_url
-        self.link = None if url is None else RedisLink(url)
+        # A burst at the start may hold this process's loop up for a while; a Redis that is taken
+        # for dead by one of several would let more through than their common limit.
+        self.link = None if url is None else RedisLink(url, timeout_s=PATIENCE_S)
         self.cache: AnswerCache | None = answer_cache(settings, self.link)
         self.limits: Limits | None = limits_of(settings, self.link)
         self.sessions: Sessions = (

@@ -26,11 +26,11 @@ class Gate:
     @property
     def waiting(self) -> int:
         """How many wait."""
-        return len(self._waiting)
+        return sum(not turn.done() for turn in self._waiting)
 
     async def enter(self) -> None:
         """Wait for a slot."""
-        if self.in_flight < self.limit and not self._waiting:
+        if self.in_flight < self.limit and not self.waiting:
             self.in_flight += 1
             return
         turn = asyncio.get_running_loop().create_future()
@@ -38,10 +38,8 @@ class Gate:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
+            if not turn.cancelled():
                 self._free()  # it was given away at this very moment
-            else:
-                self._waiting.remove(turn)
             raise
 
     def leave(self) -> None:
@@ -56,5 +54,7 @@ class Gate:
     def _free(self) -> None:
         self.in_flight -= 1
         while self._waiting and self.in_flight < self.limit:
-            self.in_flight += 1
-            self._waiting.popleft().set_result(None)
+            turn = self._waiting.popleft()
+            if not turn.done():  # else whoever waited has left
+                self.in_flight += 1
+                turn.set_result(None)

@@ -173,14 +173,11 @@ class Processor:
 
     async def _try(self, request: Request, tries: int) -> Tried | None:
         """One attempt within the slots that there are; None when there is no money for it."""
-        model = self.guards.model(request, tries, self._now())
-        if model is None:
-            return self._broken(request)
         gate = self.guards.gate
         if gate is None:
-            tried = await self._paid(request, model, first=tries == 1)
+            tried = await self._chosen(request, tries)
         else:
-            tried = await self._through(gate, request, model, first=tries == 1)
+            tried = await self._through(gate, request, tries)
         if tried is not None:
             request.made += 1
             self._add(tried.row)
@@ -188,9 +185,7 @@ class Processor:
                 self.books.refused(passing=bool(tried.error and tried.error.passing))
         return tried
 
-    async def _through(
-        self, gate: Gate, request: Request, model: str, *, first: bool
-    ) -> Tried | None:
+    async def _through(self, gate: Gate, request: Request, tries: int) -> Tried | None:
         try:
             async with asyncio.timeout_at(request.deadline):
                 await gate.enter()
@@ -200,7 +195,7 @@ class Processor:
             return Tried(late)
         row = None
         try:
-            tried = await self._paid(request, model, first=first)
+            tried = await self._chosen(request, tries)
             row = tried and tried.row
         finally:
             if row is None or row.t_sent is None:
@@ -210,25 +205,34 @@ class Processor:
                 gate.ended(self._now(), latency_s, dropped=was_dropped(row))
         return tried
 
-    async def _paid(self, request: Request, model: str, *, first: bool) -> Tried | None:
-        """An attempt, for which there has to be money, and of which the guards are told."""
+    async def _chosen(self, request: Request, tries: int) -> Tried | None:
+        """An attempt at the model whose turn it is, of which the guards are told."""
+        begun = self._now()
+        model = self.guards.model(request, tries, begun)
+        if model is None:
+            return self._broken(request)
+        # At once: who asks next has to find that this one is let through.
+        self.guards.begin(model, begun, first=tries == 1)
+        try:
+            tried = await self._paid(request, model)
+        except BaseException:
+            self.guards.given_up(model, begun, self._now())
+            raise
+        if tried is None:
+            self.guards.given_up(model, begun, self._now())
+        else:
+            self.guards.end(tried.row, begun, self._now())
+        return tried
+
+    async def _paid(self, request: Request, model: str) -> Tried | None:
+        """An attempt, for which there has to be money."""
         body = self.attempts.body(request, model)
         ticket = await self.books.reserve(request, model, body)
         if isinstance(ticket, Refused):
             return None
-        begun = self._now()
-        self.guards.begin(model, begun, first=first)
-        try:
-            if self._racer is None:
-                number = request.made + 1
-                tried = await self.attempts.make(request, number, model, body, ticket)
-            else:
-                tried = await self._racer.run(request, model, body, ticket)
-        except BaseException:
-            self.guards.given_up(model, begun, self._now())
-            raise
-        self.guards.end(tried.row, begun, self._now())
-        return tried
+        if self._racer is not None:
+            return await self._racer.run(request, model, body, ticket)
+        return await self.attempts.make(request, request.made + 1, model, body, ticket)
 
     def _broken(self, request: Request) -> Tried:
         """An attempt that no breaker lets through: it fails at once, and may be tried later."""
@@ -242,8 +246,6 @@ class Processor:
             retry_after_s=self.guards.opens_again_s(request, now),
         )
         self.books.note(row)
-        request.made += 1
-        self._add(row)
         return Tried(row)
 
     async def _again(self, request: Request, tried: Tried, tries: int) -> bool:
@@ -255,7 +257,7 @@ class Processor:
         )
         longest = self._set.backoff.longest_hint_s
         if longest is not None and (row.retry_after_s or 0.0) > longest:
-            passing = False
+            passing = self.guards.has_other(request, tries)
         if tries > self._set.retries or not passing:
             return False
         wait = 0.0

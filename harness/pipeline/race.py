@@ -1,4 +1,8 @@
-"""Hedging: a second call where the first is slow, and the better of the two."""
+"""Hedging: a second call where the first is slow, and the better of the two.
+
+Whatever happens to a race, it is over only when all of its calls are, and each of them has a row:
+one is the attempt that counts, the others have lost.
+"""
 
 import asyncio
 import copy
@@ -11,9 +15,9 @@ from harness.pipeline.books import Books
 from harness.pipeline.hedge import Hedger
 from harness.pipeline.money import Refused, Ticket
 from harness.pipeline.request import Request
-from harness.records import HEDGE_LOST, Record
+from harness.records import HEDGE_LOST, Outcome, Record
 
-Runner = tuple[Request, asyncio.Task[Tried]]
+LOST: tuple[str, Outcome] = (HEDGE_LOST, "failed")
 
 
 class Racer:
@@ -46,79 +50,132 @@ class Racer:
         if delay_s is None:
             tried = await self._attempts.make(request, request.made + 1, model, body, ticket)
         else:
-            tried = await self._race(request, model, body, ticket, delay_s)
+            race = _Race(self._attempts, request, model, body)
+            tried = await self._raced(race, ticket, delay_s)
         if tried.answer is not None:
             self._hedger.sample(self._now() - began)
         return tried
 
-    async def _race(
-        self, request: Request, model: str, body: bytes, ticket: Ticket, delay_s: float
-    ) -> Tried:
-        runners = [self._start(copy.copy(request), model, body, ticket)]
+    async def _raced(self, race: "_Race", ticket: Ticket, delay_s: float) -> Tried:
+        request = race.request
+        race.start(copy.copy(request), ticket)
         try:
-            await asyncio.wait([runners[0][1]], timeout=delay_s)
-            if not runners[0][1].done() and self._hedger.may_hedge():
-                await self._hedge(runners, request, model, body)
-            await _first_answer(runners)
+            await race.decided(delay_s)
+            if not race.is_decided and self._hedger.may_hedge():
+                await self._hedge(race)
+            await race.decided()
         except asyncio.CancelledError:
-            runners[0][0].stop = request.stop
-            await self._cut_short(runners[1:])
-            await self._cut_short(runners[:1])
-            request.cut = runners[0][0].cut
+            why = self._attempts.why(request)
+            await race.cut(first=why)
+            rows = race.rows()
+            if why is not None and rows:
+                request.made += len(rows) - 1
+                *others, last = rows
+                self._lose(others)
+                # An answer that came at this very moment is paid for, and nobody takes it.
+                request.cut = msgspec.structs.replace(last, error=why[0], outcome=why[1])
             raise
-        return await self._settled(request, runners)
-
-    async def _hedge(
-        self, runners: list[Runner], request: Request, model: str, body: bytes
-    ) -> None:
-        ticket = await self._books.reserve(request, model, body, patient=False)
-        if isinstance(ticket, Refused):
-            return
-        twin = copy.copy(request)
-        twin.made += 1
-        twin.back(self._now())
-        runners.append(self._start(twin, model, body, ticket, hedge=True))
-        self._hedger.hedged()
-
-    def _start(
-        self, request: Request, model: str, body: bytes, ticket: Ticket, *, hedge: bool = False
-    ) -> Runner:
-        number = request.made + 1
-        making = self._attempts.make(request, number, model, body, ticket, hedge=hedge)
-        return request, asyncio.create_task(making)
-
-    async def _settled(self, request: Request, runners: list[Runner]) -> Tried:
-        """Return the winner, or what failed last; write the others down."""
-        ended = [task.result() for _, task in runners if task.done()]
-        winner = next((one for one in ended if one.answer is not None), ended[-1])
-        for one in ended:
-            if one is not winner:
-                self._lost(one.row, won=winner.answer is not None)
-        await self._cut_short([one for one in runners if not one[1].done()])
-        request.made += len(runners) - 1
+        await race.cut(first=LOST)
+        winner = race.winner()
+        self._lose([row for row in race.rows() if row is not winner.row])
+        request.made += race.calls - 1
         return winner
 
-    async def _cut_short(self, runners: list[Runner]) -> None:
-        for request, task in runners:
-            request.stop = request.stop or (HEDGE_LOST, "failed")
-            task.cancel()
-        if runners:
-            await asyncio.wait([task for _, task in runners])
-        for request, _ in runners:
-            if request.cut is not None and request.cut.error == HEDGE_LOST:
-                self._add(request.cut)
-
-    def _lost(self, row: Record, *, won: bool) -> None:
-        """A call that ended before the one that counts, or at the same moment."""
-        if won:  # the one that counts has to be the request's last row
-            row = msgspec.structs.replace(row, outcome="failed", error=HEDGE_LOST)
-        self._add(row)
-
-
-async def _first_answer(runners: list[Runner]) -> None:
-    """Wait until one is answered, or all have failed."""
-    tasks = [task for _, task in runners]
-    while pending := [task for task in tasks if not task.done()]:
-        if any(task.done() and task.result().answer is not None for task in tasks):
+    async def _hedge(self, race: "_Race") -> None:
+        ticket = await self._books.reserve(race.request, race.model, race.body, patient=False)
+        if isinstance(ticket, Refused):
             return
-        await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        twin = copy.copy(race.request)
+        twin.made += 1
+        twin.back(self._now())
+        race.start(twin, ticket, hedge=True)
+        self._hedger.hedged()
+
+    def _lose(self, rows: list[Record]) -> None:
+        """Write calls down that do not count, so that none of them is the request's last row."""
+        for row in rows:
+            self._add(msgspec.structs.replace(row, outcome=LOST[1], error=LOST[0]))
+
+
+class _Race:
+    """The calls of one attempt, side by side.
+
+    Attributes:
+        request: what they are for.
+        model: that is asked.
+        body: that is sent.
+        calls: how many there are.
+    """
+
+    def __init__(self, attempts: Attempts, request: Request, model: str, body: bytes) -> None:
+        self.request, self.model, self.body = request, model, body
+        self._attempts = attempts
+        self._runners: list[tuple[Request, asyncio.Task[None]]] = []
+        self._ended: list[Tried] = []  # in the order in which they ended
+
+    @property
+    def calls(self) -> int:
+        """How many calls there are."""
+        return len(self._runners)
+
+    def start(self, request: Request, ticket: Ticket, *, hedge: bool = False) -> None:
+        """Begin one more call, with times of its own."""
+        self._runners.append((request, asyncio.create_task(self._run(request, ticket, hedge))))
+
+    async def _run(self, request: Request, ticket: Ticket, hedge: bool) -> None:
+        number = request.made + 1
+        self._ended.append(
+            await self._attempts.make(request, number, self.model, self.body, ticket, hedge=hedge)
+        )
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether one is answered, all have ended, or one has met an error of our own."""
+        tasks = [task for _, task in self._runners]
+        answered = any(tried.answer is not None for tried in self._ended)
+        broken = any(t.done() and not t.cancelled() and t.exception() for t in tasks)
+        return answered or broken or all(task.done() for task in tasks)
+
+    async def decided(self, limit_s: float | None = None) -> None:
+        """Wait until it is decided, or for so long."""
+        while not self.is_decided:
+            pending = [task for _, task in self._runners if not task.done()]
+            await asyncio.wait(pending, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+            if limit_s is not None:
+                return
+
+    async def cut(self, *, first: tuple[str, Outcome] | None) -> None:
+        """End what is still under way; who is cancelled meanwhile is so when all have ended.
+
+        Args:
+            first: why the first call ends, and its outcome; the others have lost.
+        """
+        for number, (request, task) in enumerate(self._runners):
+            if not task.done():
+                request.stop = LOST if number else first
+                task.cancel()
+        interrupted: asyncio.CancelledError | None = None
+        while pending := [task for _, task in self._runners if not task.done()]:
+            try:
+                await asyncio.wait(pending)
+            except asyncio.CancelledError as error:
+                interrupted = error
+        if interrupted is not None:
+            raise interrupted
+
+    def rows(self) -> list[Record]:
+        """One of each call that has one: those that were cut, then the others as they ended."""
+        cut = [request.cut for request, _ in self._runners if request.cut is not None]
+        return [*cut, *(tried.row for tried in self._ended)]
+
+    def winner(self) -> Tried:
+        """The first that was answered, else what failed last.
+
+        Raises:
+            OSError: a call could not be written down.
+            InputError: likewise.
+        """
+        for _, task in self._runners:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+        return next((one for one in self._ended if one.answer is not None), self._ended[-1])
