@@ -47,6 +47,8 @@ class Guards:
             tries: how many there will have been with it, from 1: each goes to the next model.
             now: the moment.
         """
+        if self._breakers is None and not self._fallbacks:
+            return request.item.route.model
         names = self.candidates(request)
         for step in range(len(names)):
             name = names[(tries - 1 + step) % len(names)]
@@ -97,7 +99,7 @@ class Guards:
 
     def has_other(self, request: Request, tries: int) -> bool:
         """Whether a model is left that this request has not tried."""
-        return tries < len(self.candidates(request))
+        return bool(self._fallbacks) and tries < len(self.candidates(request))
 
     def may_fall_back(self, request: Request, row: Record, tries: int) -> bool:
         """Whether what this model refuses for good may be served by the next."""

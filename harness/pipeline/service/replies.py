@@ -33,6 +33,7 @@ _REFUSALS: dict[Reason, tuple[int, str, str]] = {
     "key_taken": (409, "key_taken", "this X-Request-Key belongs to another user or review"),
     "cancelled": (409, "cancelled", "the request was withdrawn"),
     "expired": (408, "deadline_expired", "no time is left"),
+    "internal": (500, "internal", "an error of the service itself; its log has it"),
     "journal": (503, "journal", "the journal cannot be written, so nothing is sent"),
 }
 

@@ -20,6 +20,7 @@ Reason = Literal[
     "key_taken",
     "cancelled",
     "expired",
+    "internal",
     "journal",
 ]
 
