@@ -62,9 +62,14 @@ def provider(
         yield url, ledger
 
 
+def _whole_lines(file: Path) -> list[bytes]:
+    """Of a file that is perhaps being written."""
+    return file.read_bytes().rpartition(b"\n")[0].splitlines()
+
+
 def billed(ledger: Path) -> list[Row]:
     """The provider's rows of calls of a model."""
-    rows = [msgspec.json.decode(line, type=Row) for line in ledger.read_bytes().splitlines()]
+    rows = [msgspec.json.decode(line, type=Row) for line in _whole_lines(ledger)]
     return [row for row in rows if row.model]
 
 

@@ -20,8 +20,8 @@ from harness.records import Record
 BOUNDS_S = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60, 90, 120)
 """Upper ends of the buckets of all histograms: from an answer of a cache to a hopeless one."""
 
-MOST_TEXTS = 100_000
-"""Texts that are remembered, as many as a cache holds; the oldest are forgotten."""
+MOST_TEXTS = 20_000
+"""Texts that are remembered; the oldest are forgotten."""
 
 OURS = frozenset({"hedge_lost", "client_left", "cancelled", "draining"})
 """Error words of what was given up through no fault of the provider's."""
