@@ -29,4 +29,4 @@ mock:  ## the stand-in for OpenRouter on port 8000, until Ctrl-C
 	.venv/bin/harness mock scenarios/timeout_crisis.toml
 
 clean:  ## caches and builds; .venv and results/runs stay
-	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis dist && find harness mock_llm tests -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis dist && find harness loadtests mock_llm tests -name __pycache__ -prune -exec rm -rf {} +

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
-CODE = ("harness", "mock_llm")
+CODE = ("harness", "loadtests", "mock_llm")
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 

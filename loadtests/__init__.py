@@ -1,0 +1,1 @@
+"""Load tests: Locust drives simulated users against the service, over HTTP."""

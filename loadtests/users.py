@@ -1,0 +1,1 @@
+"""What `locust -f loadtests/users.py` runs."""
