@@ -30,7 +30,7 @@ from mock_llm.network import aimless
 
 ENGINES: dict[str, Engine] = {"virtual": run_on_virtual_clock, "live": run_live}
 REAL = "real"
-PLANNED = ("theory", "sim", "virtual", "live", "real", "all")
+PLANNED = ("theory", "sim", "virtual", "live", "real")
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
