@@ -34,7 +34,8 @@ from harness.experiments.agree import Agreement, agreements
 from harness.experiments.compare import explain_connections
 from harness.experiments.journalled import check_journals, place_of
 from harness.experiments.lint import lint, lint_lines
-from harness.experiments.run import ENGINES, REAL, Run, engine_named, means, prepare_variant, run_and_save
+from harness.experiments.means import means
+from harness.experiments.run import ENGINES, REAL, Run, engine_named, prepare_variant, run_and_save
 from harness.files import write_whole
 from harness.report.agreement import agreement_tables
 from harness.report.headline import best_of, headline, lessons
