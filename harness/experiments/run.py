@@ -22,6 +22,7 @@ from harness.metrics import Tally, accuracy, summary
 from harness.pipeline.cache import near_precision
 from harness.pipeline.journal import Replayed
 from harness.records import HITS, records_sha256, requests, write_jsonl
+from harness.recovery import recovery
 from harness.scenario.load import ScenarioFile
 from harness.scenario.slo import parse_slo
 from mock_llm.cassette import torn
@@ -234,6 +235,7 @@ def _report(
         "invalid_reasons": invalid,
         "stopped": result.stopped,
         **figures,
+        **recovery(records, result.spike or scenario.workload.spike_s),
         **money_figures(result),
         "wall_s": result.wall_s,
         # A job past its deadline hands over no labels either.
