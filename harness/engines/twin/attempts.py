@@ -4,7 +4,8 @@ from collections import deque
 
 from harness.engines.twin.asked import Asked
 from harness.engines.twin.clock import LATE, Clock, Flow, Interrupt, Late, Limit, Turn
-from harness.engines.twin.exchange import Endpoint, Exchange
+from harness.engines.twin.endpoint import Endpoint
+from harness.engines.twin.exchange import Exchange
 from harness.pipeline.answer import Answer
 from harness.pipeline.client import CallError, Stamps
 from harness.pipeline.deciding import Deciding
