@@ -29,7 +29,7 @@ ENGINES: dict[str, Engine] = {
     "live": run_live,
 }
 REAL, SIM = "real", "sim"
-PLANNED = ("theory", "sim", "virtual", "live", "real", "all")
+PLANNED = ("theory", "sim", "virtual", "live", "real")
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
