@@ -12,7 +12,6 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from harness.cli.places import check_file, check_folder
 from harness.cli.progress import Watcher
 from harness.cli.real import (
     BaseUrl,
@@ -34,6 +33,7 @@ from harness.experiments.journalled import check_journals, place_of
 from harness.experiments.lint import lint, lint_lines
 from harness.experiments.run import REAL, Run, engine_named, means, prepare_variant, run_and_save
 from harness.files import write_whole
+from harness.places import check_file, check_folder
 from harness.report.headline import best_of, headline, lessons
 from harness.report.table import run_table
 from harness.report.text import percent, usd
