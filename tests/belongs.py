@@ -6,7 +6,7 @@ EDGE |= {"mock_llm.cassette_cli": "its commands around cassettes"}
 LOCUST = {"loadtests.session": "what a command line is to Locust's processes"}
 BELONGS: dict[str, dict[str, str]] = {
     # Every third-party library, and names of which there is one right place: where, and why there.
-    "msgspec": {one: "frozen structs" for one in ("harness", "loadtests", "mock_llm")},
+    "msgspec": dict.fromkeys(("harness", "loadtests", "mock_llm"), "frozen structs"),
     "typer": CLI,
     "rich": CLI | {"harness.report": "builds tables; only the command line shows them"},
     "rich.console": CLI,
@@ -43,13 +43,14 @@ BELONGS: dict[str, dict[str, str]] = {
     "scipy.special": {
         "mock_llm.distributions": "inverse of the incomplete gamma function",
         "harness.theory": "closed forms",
+        "harness.statistics": "quantiles of Student's t",
     },
     "scipy.optimize": {
         "mock_llm.distributions": "root of a capped law's mean",
         "harness.theory": "roots and fits",
     },
     "scipy.integrate": {"harness.theory": "closed forms with an integral in them"},
-    "scipy.stats": {"harness.statistics": "quantiles of Student's t"},
+    "scipy.stats": {},  # 114 MB for what scipy.special has too
     "simpy": {"harness.engines.twin": "the clock of the twin"},
     "matplotlib": {"harness.report.plots": "pictures"},
     "distributed": {"harness.experiments.executors": "a cluster by its address"},

@@ -1,8 +1,7 @@
 """One scenario, some variants, some seeds, one engine: runs, and the JSON that tells of them."""
 
 import json
-import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,24 +12,24 @@ from harness.bottlenecks import Bottleneck, bottlenecks
 from harness.engines.base import Engine, EngineResult, OnProgress, Prepared, Target, prepare
 from harness.engines.live import run_live
 from harness.engines.real import Endpoint, run_real
+from harness.engines.twin import run_in_twin
 from harness.engines.virtual import run_on_virtual_clock
 from harness.errors import InputError
 from harness.experiments.journalled import header_of, open_journal, place_of
+from harness.experiments.reports import report_of
 from harness.files import write_whole
-from harness.invariants import violations
-from harness.metrics import Tally, accuracy, summary
-from harness.pipeline.cache import near_precision
+from harness.metrics import Tally
 from harness.pipeline.journal import Replayed
-from harness.records import HITS, records_sha256, requests, write_jsonl
+from harness.records import requests, write_jsonl
 from harness.scenario.load import ScenarioFile
-from harness.scenario.slo import parse_slo
-from mock_llm.cassette import torn
-from mock_llm.config import Upstream
-from mock_llm.network import aimless
 
-ENGINES: dict[str, Engine] = {"virtual": run_on_virtual_clock, "live": run_live}
-REAL = "real"
-PLANNED = ("theory", "sim", "virtual", "live", "real", "all")
+ENGINES: dict[str, Engine] = {
+    "sim": run_in_twin,
+    "virtual": run_on_virtual_clock,
+    "live": run_live,
+}
+REAL, SIM = "real", "sim"
+PLANNED = ("theory", "sim", "virtual", "live", "real")
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,17 +116,52 @@ def run_one(
     """
     fly = engine_named(engine) if endpoint is None else partial(run_real, endpoint=endpoint)
     result = fly(prepared, seed=seed, target=target, on_progress=on_progress, replayed=replayed)
+    return run_of(
+        prepared,
+        result,
+        variant=variant,
+        expect=expect,
+        engine=engine,
+        seed=seed,
+        foreign=target is not None,
+        resumed=replayed is not None and bool(replayed.rows),
+    )
+
+
+def run_of(
+    prepared: Prepared,
+    result: EngineResult,
+    *,
+    variant: str,
+    expect: str,
+    engine: str,
+    seed: int,
+    foreign: bool = False,
+    resumed: bool = False,
+) -> Run:
+    """Everything that is told of what an engine, or a load test, brought back.
+
+    Args:
+        prepared: what was run.
+        result: what came of it.
+        variant: its name.
+        expect: whether it is to keep its promises.
+        engine: who ran it.
+        seed: of the weather.
+        foreign: a target took the pipeline's place.
+        resumed: it went on with a run that was broken off.
+    """
     failed = result.stopped == "job_deadline"
     settings = prepared.scenario.pipeline
     if prepared.scenario.workload.kind != "batch":  # a service's slots are its workers
         settings = msgspec.structs.replace(settings, concurrency=settings.workers)
-    if target is not None:  # its time limits are its own
+    if foreign:  # its time limits are its own
         settings = msgspec.structs.replace(settings, attempt_timeout_s=None, slot="before_timeout")
     found = bottlenecks(result.records, settings, job_failed=failed)
-    if replayed is not None and replayed.rows and not settings.barrier:
+    if resumed and not settings.barrier:
         # Each process began with all that was left: these are waves, and nothing waited for them.
         found = [bottleneck for bottleneck in found if bottleneck.cause != "barrier"]
-    if target is not None:  # how many calls it makes at once for a review is its own affair
+    if foreign:  # how many calls it makes at once for a review is its own affair
         found = [bottleneck for bottleneck in found if bottleneck.cause != "semaphore_not_acquired"]
     return Run(
         prepared=prepared,
@@ -135,9 +169,7 @@ def run_one(
         engine=engine,
         seed=seed,
         result=result,
-        report=_report(
-            prepared, variant, expect, engine, seed, result, found, foreign=target is not None
-        ),
+        report=report_of(prepared, variant, expect, engine, seed, result, found, foreign=foreign),
         bottlenecks=found,
     )
 
@@ -173,7 +205,10 @@ def run_and_save(
         InputError: the folder cannot be written, or the journal is of another run.
     """
     replayed = None
-    if target is None and prepared.scenario.workload.kind == "batch":
+    keeps = target is None and engine != SIM and prepared.scenario.workload.kind == "batch"
+    if resume and engine == SIM:
+        raise InputError("--resume: a simulation keeps no journal; run it anew")
+    if keeps:
         where = endpoint.base_url if endpoint else ""
         header = header_of(prepared, variant=variant, engine=engine, seed=seed, endpoint=where)
         place = place_of(folder, variant, engine, seed)
@@ -195,169 +230,6 @@ def run_and_save(
         if replayed is not None and replayed.journal is not None:
             replayed.journal.close()
     return one
-
-
-def _report(
-    prepared: Prepared,
-    variant: str,
-    expect: str,
-    engine: str,
-    seed: int,
-    result: EngineResult,
-    found: Sequence[Bottleneck],
-    *,
-    foreign: bool,
-) -> dict[str, Any]:
-    """The run as the JSON contract has it; `foreign` when a target took the pipeline's place."""
-    scenario, records = prepared.scenario, result.records
-    failed = result.stopped == "job_deadline"
-    broken = violations(
-        records,
-        result.submitted or [item.key for item in prepared.items],
-        complete=result.stopped in {None, "job_deadline", "budget"} and not result.invalid,
-        one_success=not foreign,
-    )
-    invalid = [*result.invalid, *(f"invariant: {text}" for text in broken[:5])]
-    figures = summary(
-        records,
-        baseline_usd_per_m=scenario.pipeline.baseline_usd_per_m,
-        repeats_in_input=prepared.corpus.guards.repeats_in_input,
-        job_failed=failed,
-        batch_size=scenario.pipeline.batch_size or 10,
-    )
-    report = {
-        "scenario": scenario.name,
-        "variant": variant,
-        "engine": engine,
-        "seed": seed,
-        "valid": not invalid,
-        "invalid_reasons": invalid,
-        "stopped": result.stopped,
-        **figures,
-        **money_figures(result),
-        "wall_s": result.wall_s,
-        # A job past its deadline hands over no labels either.
-        "accuracy": accuracy({} if failed else _judged(result), result.truths or prepared.truths),
-        "near_hits": near_precision(_near(result), result.truths or prepared.truths),
-        "context_bytes": result.context_bytes,
-        "corpus": {
-            "name": prepared.corpus.name,
-            "reviews": len(prepared.corpus.reviews),
-            "warnings": list(prepared.corpus.guards.warnings),
-        },
-        "projection": None if foreign else msgspec.to_builtins(prepared.projection),
-        "certificate": result.certificate,
-        "bottlenecks": msgspec.to_builtins(found),
-        "client_findings": [one.told() for one in result.client_findings or ()],
-        "notes": [*prepared.corpus.notes, *_doubts(scenario.upstream), *result.notes],
-        "expect": expect,
-        "records_sha256": records_sha256(records),
-    }
-    wanted = len(prepared.items if result.submitted is None else result.submitted)
-    report["notes"] += _endings(result, figures, wanted)
-    if engine == "virtual":
-        report["notes"].append("no CPU cost is modelled: the virtual clock counts waiting only")
-    return {**report, "slo": slo_of(scenario.slo, report)}
-
-
-def _endings(result: EngineResult, figures: Mapping[str, Any], wanted: int) -> Iterator[str]:
-    """How a run ended before its work did."""
-    if result.stopped in {"interrupted", "never_answered"}:
-        yield f"broken off: {figures['requests']:,} of {wanted:,} requests had begun"
-    if result.stopped == "budget":
-        unsent = figures["verdicts"].get("budget", 0)
-        yield (
-            f"the budget stopped it: {unsent:,} requests were not sent; with more money --resume "
-            "goes on with them"
-        )
-
-
-def money_figures(result: EngineResult) -> dict[str, Any]:
-    """What was wasted, estimated and held, and what may have been paid twice; None of a target."""
-    money = result.money
-    wasted = None if money is None else {**money.kind_usd}
-    if wasted is not None:
-        del wasted["useful"]
-    return {
-        "wasted_usd": wasted,
-        "estimated_usd": None if money is None else money.estimated_usd,
-        "held_usd": None if money is None else money.held_usd,
-        "overruns": None if money is None else money.overruns,
-        "reconciliation": result.reconciliation,
-        "possibly_paid_twice_usd": sum(row.cost_usd for row in result.in_doubt),
-        "in_doubt": [f"{row.key} attempt {row.attempt}" for row in result.in_doubt],
-    }
-
-
-def _doubts(upstream: Upstream) -> list[str]:
-    return [*torn(upstream), *aimless(upstream)]
-
-
-def _judged(result: EngineResult) -> dict[str, str | None]:
-    """Labels that the provider gave: one from the cache is the same judgement once more."""
-    hits = {row.key for row in result.records if row.cache in HITS}
-    return {key: label for key, label in result.labels.items() if key not in hits}
-
-
-def _near(result: EngineResult) -> dict[str, str | None]:
-    """Labels that were handed out for texts which are only nearly those that were answered."""
-    near = {row.key for row in result.records if row.cache == "near"}
-    return {key: label for key, label in result.labels.items() if key in near}
-
-
-def slo_of(bounds: Mapping[str, str], report: Mapping[str, Any]) -> dict[str, Any]:
-    """Each promise with what was measured; all must hold."""
-    checks = []
-    for bound in parse_slo(bounds):
-        value: Any = report
-        for part in bound.metric.split("."):
-            value = value[part]
-        checks.append(
-            {
-                "metric": bound.metric,
-                "bound": f"{bound.op} {bound.limit:g}",
-                "value": value,
-                "passed": value is not None and bound.holds(value),
-            }
-        )
-    return {"passed": all(check["passed"] for check in checks), "checks": checks}
-
-
-_MEANS = (
-    *("requests", "ok", "timed_out", "failed", "rejected", "attempts", "duration_s"),
-    *("throughput_per_s", "success_rate", "timeout_rate", "cost_usd", "baseline_cost_usd"),
-    *("cost_reduction", "latency_s.mean", "latency_s.p50", "latency_s.p95", "latency_s.p99"),
-    *("cache.hit_rate", "accuracy.value"),
-)
-
-
-def means(reports: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Mean and standard deviation over seeds, by variant and engine, in order of appearance."""
-    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for report in reports:
-        groups.setdefault((report["variant"], report["engine"]), []).append(report)
-    return [
-        {"variant": variant, "engine": engine, "runs": len(group), **_means_of(group)}
-        for (variant, engine), group in groups.items()
-    ]
-
-
-def _means_of(group: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for path in _MEANS:
-        values = [_at(report, path) for report in group]
-        known = [value for value in values if value is not None]
-        if known:
-            sd = statistics.stdev(known) if len(known) > 1 else None
-            found[path] = {"mean": statistics.fmean(known), "sd": sd}
-    return found
-
-
-def _at(report: Mapping[str, Any], path: str) -> float | None:
-    value: Any = report
-    for part in path.split("."):
-        value = value[part]
-    return value if value is None else float(value)
 
 
 def save(run: Run, folder: Path) -> Path:
