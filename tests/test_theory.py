@@ -218,7 +218,7 @@ def test_sojourn_of_a_finite_queue_is_that_of_its_mean() -> None:
 
 
 def test_mean_value_analysis_agrees_with_the_closed_loop() -> None:
-    """Exact MVA (Reiser and Lavenberg, J. ACM 27(2), 1980) gives the same for one server."""
+    """Exact MVA (Reiser and Lavenberg, 1980) gives the same for one server."""
     throughput, queue = 0.0, 0.0
     for n in range(1, 21):
         sojourn = 1.0 * (1 + queue)

@@ -13,6 +13,7 @@ from harness.engines.base import Engine, EngineResult, OnProgress, Prepared, Tar
 from harness.engines.live import run_live
 from harness.engines.real import Endpoint, run_real
 from harness.engines.theory import run_theory, theory_report
+from harness.engines.twin import run_in_twin
 from harness.engines.virtual import run_on_virtual_clock
 from harness.errors import InputError
 from harness.experiments.journalled import header_of, open_journal, place_of
@@ -23,13 +24,13 @@ from harness.pipeline.journal import Replayed
 from harness.records import requests, write_jsonl
 from harness.scenario.load import ScenarioFile
 
-THEORY, REAL = "theory", "real"
+THEORY, SIM, REAL = "theory", "sim", "real"
 ENGINES: dict[str, Engine] = {
     THEORY: run_theory,
+    SIM: run_in_twin,
     "virtual": run_on_virtual_clock,
     "live": run_live,
 }
-PLANNED = ("theory", "sim", "virtual", "live", "real")
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,16 +66,14 @@ def engine_named(name: str) -> Engine:
     """The engine of that name.
 
     Raises:
-        InputError: there is none, or not yet.
+        InputError: there is none.
     """
     if name in ENGINES:
         return ENGINES[name]
     if name == REAL:
         raise InputError("--engine real: needs an endpoint, which only harness run can name")
     built = ", ".join([*ENGINES, REAL])
-    if name in PLANNED:
-        raise InputError(f"--engine {name}: not built yet; {built} are")
-    raise InputError(f"--engine {name}: there is no such engine; {built} are built")
+    raise InputError(f"--engine {name}: there is no such engine; {built} are")
 
 
 def prepare_variant(file: ScenarioFile, variant: str, base: Path | None = None) -> Prepared:
@@ -216,7 +215,10 @@ def run_and_save(
         InputError: the folder cannot be written, or the journal is of another run.
     """
     replayed = None
-    if target is None and engine != THEORY and prepared.scenario.workload.kind == "batch":
+    silent = engine in {THEORY, SIM}
+    if resume and silent:
+        raise InputError(f"--resume: {engine} keeps no journal; run it anew")
+    if target is None and not silent and prepared.scenario.workload.kind == "batch":
         where = endpoint.base_url if endpoint else ""
         header = header_of(prepared, variant=variant, engine=engine, seed=seed, endpoint=where)
         place = place_of(folder, variant, engine, seed)
