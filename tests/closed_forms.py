@@ -1,0 +1,458 @@
+"""The twin against every closed form that there is for it: `make closed-forms`.
+
+Usage: python tests/closed_forms.py [--only WORD] [--runs N] [--size F] [--alone N]
+
+Each row is a scenario on the engine `sim` that grants what its formula takes for granted. A service
+takes 1,000 s, beside which a transit delay of half a millisecond is nothing; times are told in
+services. Runs are replications, each with a seed of its own, their warm-up cut by MSER-5 over all.
+
+A queue near its limit needs millions of requests for one per cent, and the twin does thousands a
+second. So it is told twice. `alone` is Student's interval over the twin's runs, freed by control
+variates from the luck of their gaps and services. `with control` has an external one: the recursion
+of Kiefer and Wolfowitz (Trans. AMS 78, 1955), ten lines that know nothing of the twin, is fed the
+very gaps and services of each run, and by itself runs a million requests and more. What the twin
+and the recursion differ by, on the same runs, is added to the recursion's mean. `apart` is the
+greatest difference of any request's wait: 0 where the twin is the recursion, request by request.
+
+Of intervals at 95 % a twentieth misses the truth. A row fails where its closed form is outside the
+interval that holds all rows at once at 95 % (Bonferroni), or where half the width passes 2 %.
+
+The scenario language has a deadline for the whole of a request and none for its wait alone, and no
+patience that is random. For M/M/c+D and M/M/c+M the twin's own service is driven by callers who
+have such patience, and whose requests, once begun, are served to their end.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from heapq import heappop, heappush, heapreplace
+from math import log
+from typing import NamedTuple
+
+import numpy as np
+from harness.engines.twin.service import Back, TwinCallers, TwinDesk
+
+from harness.corpus.review import Review
+from harness.engines.base import Prepared, prepare
+from harness.engines.twin.endpoint import Endpoint
+from harness.engines.twin.engine import run_in_twin
+from harness.pipeline.service.tickets import Ask, Ticket
+from harness.records import Record
+from harness.scenario.arrivals import PoissonArrivals
+from harness.scenario.model import Scenario
+from harness.scenario.pipeline import Pipeline, Queue, Single
+from harness.scenario.workload import Workload
+from harness.statistics import Interval, controlled, interval, mser5
+from harness.theory.erlang import MMc, erlang_b
+from harness.theory.finite import mmck
+from harness.theory.general import moments, pollaczek_khinchine
+from harness.theory.impatience import Abandonment, erlang_a, mmc_d
+from harness.workload import arrival_key
+from mock_llm.config import Profile, Upstream
+from mock_llm.distributions import (
+    Constant,
+    Distribution,
+    Exponential,
+    Gamma,
+    Lognormal,
+    Mixture,
+    Part,
+    quantile_function,
+)
+from mock_llm.rng import Keyed
+
+UNIT_S = 1000.0
+RUNS, ALONE = 8, 4_000_000
+WIDEST = 0.02
+EXPONENTIAL = Exponential(mean=UNIT_S)
+OFTEN = (1 + (3 / 5) ** 0.5) / 2
+HYPER = Mixture(  # cv2 = 4 with balanced means
+    parts=(
+        Part(weight=OFTEN, dist=Exponential(mean=UNIT_S / 2 / OFTEN)),
+        Part(weight=1 - OFTEN, dist=Exponential(mean=UNIT_S / 2 / (1 - OFTEN))),
+    )
+)
+Patience = Callable[[int, str], float]
+Array = np.ndarray[tuple[int], np.dtype[np.float64]]
+Bools = np.ndarray[tuple[int], np.dtype[np.bool_]]
+
+
+class Queueing(NamedTuple):
+    """One queue.
+
+    Attributes:
+        name: of its rows.
+        arrival: per service.
+        servers: c.
+        requests: of one run.
+        service: its law.
+        waiting: places in the queue.
+        patience: of (seed, key): services that a caller waits to be served.
+        filling: share of a run that it takes until the queue is what it stays; for MSER-5 looks in
+            the first half of what comes then.
+    """
+
+    name: str
+    arrival: float
+    servers: int
+    requests: int
+    service: Distribution = EXPONENTIAL
+    waiting: int = 10**6
+    patience: Patience | None = None
+    filling: float = 0.0
+
+
+class Row(NamedTuple):
+    """A figure of a queue, and what it is in closed form.
+
+    Attributes:
+        queue: which.
+        figure: `sojourn` or `wait` of those served, `wait of all`, or the share `lost`.
+        value: in closed form.
+    """
+
+    queue: Queueing
+    figure: str
+    value: float
+
+
+class Run(NamedTuple):
+    """What one run saw, request by request in order of arrival, in services."""
+
+    gap: Array
+    wait: Array
+    service: Array
+    served: Bools
+
+
+class Found(NamedTuple):
+    """What was simulated of a row.
+
+    Attributes:
+        cut: requests of each run that were warm-up.
+        alone: the twin's interval at 95 %.
+        told: with the recursion for control.
+        wide: the same at the confidence that holds the whole table.
+        apart: greatest difference of a wait between twin and recursion.
+    """
+
+    cut: int
+    alone: Interval
+    told: Interval
+    wide: Interval
+    apart: float
+
+
+class PatientDesk(TwinDesk):
+    """Lets whoever it has begun to serve stay to the end."""
+
+    def _start(self, ticket: Ticket) -> None:
+        ticket.request.deadline = None
+        super()._start(ticket)
+
+
+class Impatient(TwinCallers):
+    """Callers who leave when they are not served in time."""
+
+    def __init__(self, prepared: Prepared, seed: int, patience: Patience) -> None:
+        super().__init__(prepared, seed, None)
+        scenario = prepared.scenario
+        end = Endpoint(scenario.upstream, seed, prepared.answer_key, scenario.pipeline, self.clock)
+        self._desk = PatientDesk(self, prepared, end)
+        self._patience = patience
+
+    def _ask(self, key: str, user: str, asked: Review | None, back: Back | None) -> None:
+        assert asked is not None
+        until = self.clock.time() + UNIT_S * self._patience(self._seed, key)
+        ticket = self._desk.enter(Ask(asked, user, "", key, until))
+        ticket.ended.back = partial(self._answered, key, back)
+        self._desk.seat(ticket)
+
+
+def fixed(limit: float) -> Patience:
+    """Everybody waits for so long."""
+    return lambda _seed, _key: limit
+
+
+def exponential(rate: float) -> Patience:
+    """Everybody leaves at that rate."""
+    return lambda seed, key: -log(Keyed(seed).uniform("patience", key)) / rate
+
+
+def prepared_for(queue: Queueing) -> Prepared:
+    """The scenario that is that queue."""
+    rate = queue.arrival / UNIT_S
+    return prepare(
+        Scenario(
+            name=queue.name,
+            workload=Workload(
+                kind="arrivals",
+                reviews=10,
+                duration_s=queue.requests / rate,
+                arrivals=PoissonArrivals(rate_per_s=rate),
+            ),
+            upstream=Upstream(profile=Profile(ttft=queue.service, output_tokens=1)),
+            pipeline=Pipeline(
+                workers=queue.servers,
+                queue=Queue(size=queue.waiting, useful_only=False),
+                attempt_timeout_s=None,
+                rate_limit=None,
+                context=None,
+                retries=0,
+                instructions="Judge.",
+                router=Single(model="openai/gpt-4o-mini"),
+            ),
+        )
+    )
+
+
+def flown(queue: Queueing, prepared: Prepared, seed: int) -> tuple[Run, Array]:
+    """One replication of the twin, and how patient its callers were."""
+    if queue.patience is None:
+        records: Sequence[Record] = run_in_twin(prepared, seed=seed).records
+        patience = np.full(len(records), np.inf)
+    else:
+        callers = Impatient(prepared, seed, queue.patience)
+        callers.fly()
+        records = callers.records
+        patience = np.array([queue.patience(seed, arrival_key(n)) for n in range(len(records))])
+    rows = sorted(records, key=lambda row: row.t_intended)
+    came = np.array([row.t_intended for row in rows])
+    ended = np.array([row.t_end for row in rows])
+    begun = np.array([row.t_end if row.t_admitted is None else row.t_admitted for row in rows])
+    served = np.array([row.t_admitted is not None for row in rows])
+    gap = np.diff(came, prepend=0.0)
+    run = Run(gap / UNIT_S, (begun - came) / UNIT_S, (ended - begun) / UNIT_S, served)
+    return run, patience
+
+
+def recursion(queue: Queueing, gap: Array, service: Array, patience: Array) -> Run:
+    """The same queue without a twin: who comes takes the first server that will be free.
+
+    Whoever would wait for longer than it likes takes none, and so does who finds no place.
+    """
+    free, present = [0.0] * queue.servers, list[float]()
+    places, most = queue.servers + queue.waiting, np.inf
+    waits, served = np.zeros(len(gap)), np.zeros(len(gap), bool)
+    arrivals = np.cumsum(gap)
+    triples = zip(arrivals.tolist(), service.tolist(), patience.tolist(), strict=True)
+    bounded = queue.waiting < 10**6
+    for n, (arrival, length, most) in enumerate(triples):
+        if bounded:
+            while present and present[0] <= arrival:
+                heappop(present)
+            if len(present) >= places:
+                continue
+        begin = max(free[0], arrival)
+        waits[n] = min(begin - arrival, most)
+        if begin - arrival < most:
+            served[n] = True
+            heapreplace(free, begin + length)
+            if bounded:
+                heappush(present, begin + length)
+    return Run(gap, waits, service, served)
+
+
+def drawn(queue: Queueing, seed: int) -> Run:
+    """A run of the recursion by itself."""
+    random, n = np.random.default_rng(seed), queue.requests
+    quantile = quantile_function(queue.service)
+    if isinstance(queue.service, Exponential):
+        service = random.exponential(1.0, n)
+    else:
+        service = np.array([quantile(u) for u in random.uniform(size=n).tolist()]) / UNIT_S
+    patience = np.full(n, np.inf)
+    if queue.patience is not None:
+        patience = np.array([queue.patience(seed, arrival_key(k)) for k in range(n)])
+    return recursion(queue, random.exponential(1 / queue.arrival, n), service, patience)
+
+
+def figure(row: Row, run: Run, cut: int) -> float:
+    """A run's value of a row's figure, its warm-up left out."""
+    wait, service, served = run.wait[cut:], run.service[cut:], run.served[cut:]
+    if row.figure == "sojourn":
+        return float((wait + service)[served].mean())
+    if row.figure == "wait":
+        return float(wait[served].mean())
+    if row.figure == "wait of all":
+        return float(wait.mean())
+    return float(1 - served.mean())
+
+
+def freed(row: Row, runs: Sequence[Run], cut: int, confidence: float) -> Interval:
+    """The interval of a figure, freed from the luck of gaps and services if that narrows it."""
+    queue, values = row.queue, [figure(row, run, cut) for run in runs]
+    luck = [[float(run.gap[cut:].mean())] for run in runs]
+    known = [1 / queue.arrival]
+    if not isinstance(queue.service, Constant):
+        known.append(1.0)
+        for one, run in zip(luck, runs, strict=True):
+            one.append(float(run.service[cut:][run.served[cut:]].mean()))
+    both = controlled(values, luck, known, confidence), interval(values, confidence)
+    return min(both, key=lambda one: one.half_width)
+
+
+def together(
+    row: Row, pairs: Sequence[tuple[Run, Run]], alone: Sequence[Run], cut: int, confidence: float
+) -> Interval:
+    """The recursion's mean, and what the twin adds to it on the same runs."""
+    more = interval(
+        [figure(row, twin, cut) - figure(row, same, cut) for twin, same in pairs], confidence
+    )
+    long = freed(row, alone, cut, confidence)
+    half_width = (more.half_width**2 + long.half_width**2) ** 0.5
+    return Interval(more.mean + long.mean, half_width, more.n, confidence)
+
+
+def simulated(rows: Sequence[Row], runs: int, alone: int, table: int) -> Iterator[Found]:
+    """All rows of one queue, from the same replications.
+
+    Args:
+        rows: of one queue.
+        runs: of the twin.
+        alone: requests that the recursion runs by itself.
+        table: rows that are to be believed all at once.
+    """
+    queue = rows[0].queue
+    prepared = prepared_for(queue)
+    pairs = []
+    for seed in range(1, runs + 1):
+        twin, patience = flown(queue, prepared, seed)
+        pairs.append((twin, recursion(queue, twin.gap, twin.service, patience)))
+    others = [drawn(queue, 1000 + n) for n in range(max(runs, alone // queue.requests))]
+    filled = int(queue.filling * queue.requests)
+    found = mser5([run.wait[filled:] for run in (*others, *(twin for twin, _ in pairs))])
+    if found is None:
+        raise SystemExit(f"{queue.name}: runs of {queue.requests} are too short for a warm-up")
+    cut = filled + found
+    apart = max(float(np.abs(twin.wait - same.wait).max()) for twin, same in pairs)
+    for row in rows:
+        told, wide = (
+            together(row, pairs, others, cut, confidence) for confidence in (0.95, 1 - 0.05 / table)
+        )
+        yield Found(cut, freed(row, [twin for twin, _ in pairs], cut, 0.95), told, wide, apart)
+
+
+def rows() -> list[Row]:
+    """The table."""
+    return [*_erlang(), *_finite(), *_general(), *_impatient()]
+
+
+def _erlang() -> Iterator[Row]:
+    for servers, arrival, requests in (
+        (1, 0.8, 5_000),
+        (5, 3.0, 5_000),
+        (5, 4.0, 5_000),
+        (5, 4.5, 10_000),
+        (50, 45.0, 10_000),
+        (50, 48.0, 20_000),
+    ):
+        queue = Queueing(f"M/M/{servers} {arrival:g}", arrival, servers, requests)
+        yield Row(queue, "sojourn", MMc(arrival, 1.0, servers).sojourn_s)
+    for servers, load in ((5, 4.0), (10, 8.0), (50, 45.0), (50, 50.0)):
+        queue = Queueing(f"M/M/{servers}/{servers} {load:g}", load, servers, 5_000, waiting=0)
+        yield Row(queue, "lost", erlang_b(servers, load))
+
+
+def _finite() -> Iterator[Row]:
+    for arrival, servers, places, requests, filling in (
+        (0.8, 1, 5, 5_000, 0.0),
+        (6.0, 5, 10, 5_000, 0.0),
+        (50.0, 50, 150, 20_000, 0.0),
+        (60.0, 50, 10050, 90_000, 0.7),
+    ):
+        name = f"M/M/{servers}/{places} {arrival:g}"
+        found = mmck(arrival, 1.0, servers, places)
+        queue = Queueing(
+            name, arrival, servers, requests, waiting=places - servers, filling=filling
+        )
+        yield Row(queue, "lost", found.lost)
+        yield Row(queue, "wait", found.wait_s)
+
+
+def _general() -> Iterator[Row]:
+    laws: dict[str, Distribution] = {
+        "M/D/1": Constant(value=UNIT_S),
+        "M/E2/1": Gamma(shape=2.0, scale=UNIT_S / 2),
+        "M/LN/1": Lognormal(mean=UNIT_S, sigma=1.0),
+        "M/H2/1": HYPER,
+    }
+    for name, law in laws.items():
+        wait = pollaczek_khinchine(0.8 / UNIT_S, moments(law)) / UNIT_S
+        yield Row(Queueing(f"{name} 0.8", 0.8, 1, 5_000, service=law), "sojourn", wait + 1)
+
+
+def _impatient() -> Iterator[Row]:
+    asked: list[tuple[Queueing, Abandonment]] = []
+    for arrival, servers, mean, requests in (
+        (4.0, 5, 2.0, 5_000),
+        (6.0, 5, 2.0, 5_000),
+        (48.0, 50, 30.0, 20_000),
+        (100.0, 50, 30.0, 20_000),
+    ):
+        name = f"M/M/{servers}+M({mean:g}) {arrival:g}"
+        queue = Queueing(name, arrival, servers, requests, patience=exponential(1 / mean))
+        asked.append((queue, erlang_a(arrival, 1.0, servers, mean)))
+    for arrival, servers, limit, requests in (
+        (5.0, 5, 1.0, 5_000),
+        (6.0, 5, 1.0, 5_000),
+        (55.0, 50, 1.0, 10_000),
+        (60.0, 50, 30.0, 30_000),
+    ):
+        name = f"M/M/{servers}+D({limit:g}) {arrival:g}"
+        queue = Queueing(name, arrival, servers, requests, patience=fixed(limit))
+        asked.append((queue, mmc_d(arrival, 1.0, servers, limit)))
+    for queue, found in asked:
+        yield Row(queue, "lost", found.p_abandon)
+        yield Row(queue, "wait of all", found.wait_s)
+
+
+def verdict(row: Row, found: Found) -> str:
+    """`yes`: inside at 95 %; `table`: in the interval that holds all rows; else `NO`."""
+    if not found.wide.contains(row.value) or found.told.half_width > WIDEST * row.value:
+        return "NO"
+    return "yes" if found.told.contains(row.value) else "table"
+
+
+def main() -> None:
+    """Print the table; exit with 1 when a row is off."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", default="", help="queues with this in their name")
+    parser.add_argument("--runs", type=int, default=RUNS, help="replications of the twin")
+    parser.add_argument("--size", type=float, default=1.0, help="their length, as a factor")
+    parser.add_argument("--alone", type=int, default=ALONE, help="requests of the recursion alone")
+    given = parser.parse_args()
+    table, bad = rows(), 0
+    head = ("queue", "figure", "closed form", "twin alone", "with control", "±", "runs", "warm-up")
+    print("| " + " | ".join((*head, "apart", "inside")) + " |")
+    print("|---" * 10 + "|")
+    for queue in dict.fromkeys(row.queue for row in table):
+        if given.only not in queue.name:
+            continue
+        longer = queue._replace(requests=int(queue.requests * given.size))
+        mine = [row._replace(queue=longer) for row in table if row.queue is queue]
+        began = time.perf_counter()
+        told = simulated(mine, given.runs, given.alone, len(table))
+        for row, found in zip(mine, told, strict=True):
+            inside = verdict(row, found)
+            bad += inside == "NO"
+            cells = (
+                *(queue.name, row.figure, f"{row.value:.6f}"),
+                *(_shown(found.alone), _shown(found.told)),
+                f"{found.told.half_width / row.value:.2%}",
+                f"{given.runs} of {longer.requests:,}",
+                *(str(found.cut), f"{found.apart:.0e}", inside),
+            )
+            print("| " + " | ".join(cells) + " |", flush=True)
+        print(f"{queue.name}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
+    sys.exit(bad > 0)
+
+
+def _shown(one: Interval) -> str:
+    return f"{one.mean:.6f} ± {one.half_width:.6f}"
+
+
+if __name__ == "__main__":
+    main()
