@@ -44,6 +44,7 @@ def report_of(
         repeats_in_input=prepared.corpus.guards.repeats_in_input,
         job_failed=failed,
         batch_size=scenario.pipeline.batch_size or 10,
+        ends=result.ends,
     )
     report = {
         "scenario": scenario.name,
