@@ -13,7 +13,6 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from harness.cli.places import check_file, check_folder
 from harness.cli.progress import Watcher
 from harness.cli.real import (
     BaseUrl,
@@ -38,6 +37,7 @@ from harness.experiments.means import means
 from harness.experiments.run import ENGINES, REAL, Run, engine_named, prepare_variant, run_and_save
 from harness.files import write_whole
 from harness.report.agreement import agreement_tables
+from harness.places import check_file, check_folder
 from harness.report.headline import best_of, headline, lessons
 from harness.report.table import run_table
 from harness.report.text import percent, usd
