@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from xml.etree import ElementTree as ET
 
 COUNTS = "the counts differ"
+FAILED, INVALID = 1, 3
 
 
 class Case(NamedTuple):
@@ -58,6 +59,12 @@ def _case(name: str, why: str, holds: bool, report: Mapping[str, Any]) -> Case:
     return Case(name) if holds else Case(name, "failure", why)
 
 
+def exit_code(cases: Sequence[Case]) -> int:
+    """0 when all holds, 3 when nothing can be said, 1 when a promise is broken."""
+    states = {case.state for case in cases}
+    return INVALID if "error" in states else FAILED if "failure" in states else 0
+
+
 def junit(report: Mapping[str, Any], cases: Sequence[Case]) -> bytes:
     """The cases as a file."""
     name = f"{report['scenario']}.{report['variant']}"
@@ -78,4 +85,5 @@ def junit(report: Mapping[str, Any], cases: Sequence[Case]) -> bytes:
     suites = ET.Element("testsuites")
     suites.append(suite)
     ET.indent(suites)
-    return ET.tostring(suites, encoding="utf-8", xml_declaration=True) + b"\n"
+    data: bytes = ET.tostring(suites, encoding="utf-8", xml_declaration=True)
+    return data + b"\n"

@@ -5,22 +5,20 @@ import resource
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from http.client import HTTPException
 from pathlib import Path
-from urllib.request import urlopen
 
 import gevent
 import psutil
 
 from harness.engines.certificate import read_steal
 from loadtests.certificate import Machine, Strain
+from loadtests.pages import metrics_of
 from mock_llm.histogram import Histogram
 
 TICK_S = 0.01
 LOOK_S = 5.0
 """Between two looks at what has no rate: descriptors, ports, the service's own lag."""
-_LAG = "flight_loop_lag_p99_seconds "
-_PATIENCE_S = 2.0
+_LAG = "flight_loop_lag_p99_seconds"
 
 
 def note_lag(lags: Histogram, late_s: float) -> None:
@@ -44,7 +42,7 @@ def raise_file_limit() -> None:
 
 
 class Meter:
-    """Measures from `start` to `stop`.
+    """Measures from `start` to `stop`; may be asked in between.
 
     Args:
         name: of this process.
@@ -70,9 +68,10 @@ class Meter:
         self._files: dict[str, int] = {}
         self._service_lag_s: float | None = None
         self._ports = 0
+        self._took_s = 0.0
 
     def start(self) -> None:
-        """Begin to measure."""
+        """Begin to measure; what is told is of the time from here on."""
         self._began, self._steal = time.monotonic(), read_steal()
         self._idle = _idle_s()
         self._used = {name: _used_s(pid) for name, pid in self._pids.items()}
@@ -81,20 +80,32 @@ class Meter:
         self._greenlets = [gevent.spawn(self._tick), gevent.spawn(self._keep_looking)]
 
     def stop(self) -> None:
-        """Measure no more; `strains` and `machine` are of the time until now."""
+        """Measure no more."""
         gevent.killall(self._greenlets)
         # A process that stood still to the very end has not ticked since: that is its lag.
         note_lag(self._lags, max(0.0, time.monotonic() - self._due))
         self._look()
-        took_s = time.monotonic() - self._began
-        cores = os.cpu_count() or 1
-        self.machine = Machine(
-            cpu_share=min(1.0, max(0.0, 1 - (_idle_s() - self._idle) / (took_s * cores))),
+        self._took_s = time.monotonic() - self._began
+
+    @property
+    def took_s(self) -> float:
+        """Seconds from the start until it was stopped, or until now."""
+        return self._took_s or time.monotonic() - self._began
+
+    def machine(self) -> Machine:
+        """Of the time from the start until now."""
+        idle_s = (_idle_s() - self._idle) / (os.cpu_count() or 1)
+        return Machine(
+            cpu_share=min(1.0, max(0.0, 1 - idle_s / (time.monotonic() - self._began))),
             steal_share=read_steal().share_since(self._steal),
             ports=self._ports,
             most_ports=_most_ports(),
         )
-        self.strains = tuple(
+
+    def strains(self) -> tuple[Strain, ...]:
+        """Of each process, from the start until now."""
+        took_s = time.monotonic() - self._began
+        return tuple(
             Strain(
                 name=name,
                 drives=self._drives and name == self._name,
@@ -120,8 +131,8 @@ class Meter:
 
     def _look(self) -> None:
         self._count()
-        if self._url is not None and (lag_s := _lag_s(self._url)) is not None:
-            self._service_lag_s = max(self._service_lag_s or 0.0, lag_s)
+        if self._url is not None and _LAG in (told := metrics_of(self._url)):
+            self._service_lag_s = max(self._service_lag_s or 0.0, told[_LAG])
 
     def _count(self) -> None:
         for name, pid in self._pids.items():
@@ -129,16 +140,6 @@ class Meter:
                 count = len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208 - a Path for each is slow
                 self._files[name] = max(self._files.get(name, 0), count)
         self._ports = max(self._ports, _sockets(both_ends=len(self._pids) > 1))
-
-
-def _lag_s(service_url: str) -> float | None:
-    """How late the service's event loop was lately, p99; None when it does not say."""
-    try:
-        with urlopen(f"{service_url}/metrics", timeout=_PATIENCE_S) as page:  # noqa: S310
-            lines = page.read().decode().splitlines()
-    except (OSError, HTTPException, ValueError):
-        return None
-    return next((float(one.removeprefix(_LAG)) for one in lines if one.startswith(_LAG)), None)
 
 
 def _used_s(pid: int) -> float:

@@ -25,7 +25,6 @@ from harness.errors import InputError
 from harness.statistics import interval
 from loadtests.stack import HARNESS, Choice
 
-LEAST = 8
 WIDER_S = 0.005
 """Granted to the live run: on the virtual clock nothing costs time but waiting."""
 FIGURES = ("latency_s.mean", "latency_s.p95")

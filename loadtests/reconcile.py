@@ -15,8 +15,8 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from harness.pipeline.attempts import HEDGE
 from harness.pipeline.service.lines import batch_of
+from harness.pipeline.writing import HEDGE
 from harness.records import Record
 from loadtests.sight import Asked
 from mock_llm.ledger import Row

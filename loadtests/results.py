@@ -1,7 +1,7 @@
 """What a load test brings back: the same run, rows and JSON as every engine's."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -18,6 +18,9 @@ from mock_llm.behaviour import TRANSIT_S
 from mock_llm.ledger import Row, delay_s
 
 ENGINE = "live"
+PROMISED = ("lost", "unanswered")
+"""Of which there shall be none, whatever a scenario promises."""
+_USERS_TIMES = ("t_intended", "t_sent", "t_end")
 
 
 class Flown(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,9 +83,30 @@ def run_of_test(flown: Flown, certificate: Certificate, counts: Reconciled) -> R
         engine=ENGINE,
         seed=flown.seed,
     )
+    _promise(run, counts)
     run.report["users"] = users_of(flown.asked)
     run.report["added_s"] = added(flown)
     return run
+
+
+def _promise(run: Run, counts: Reconciled) -> None:
+    """Add to a run's promises those that need not be made: no request is lost on its way."""
+    slo, report = run.report["slo"], run.report
+    report["unanswered"] = len(counts.unanswered)
+    made = {check["metric"] for check in slo["checks"]}
+    for metric in PROMISED:
+        if metric not in made:
+            value = report[metric]
+            check = {"metric": metric, "bound": "== 0", "value": value, "passed": not value}
+            slo["checks"].append(check)
+    slo["passed"] = all(check["passed"] for check in slo["checks"])
+
+
+def lines_of(flown: Flown) -> Iterator[bytes]:
+    """What users saw, one JSON object a line, from the start of the test."""
+    for one in flown.asked:
+        times = {name: getattr(one, name) - flown.began_s for name in _USERS_TIMES}
+        yield msgspec.json.encode({**one._asdict(), **times}) + b"\n"
 
 
 def records_of(flown: Flown) -> list[Record]:
@@ -124,7 +148,7 @@ def _seen(one: Asked, began_s: float) -> Record:
     )
 
 
-def _notes(counts: Reconciled) -> Iterable[str]:
+def _notes(counts: Reconciled) -> Iterator[str]:
     if counts.lost:
         yield f"{len(counts.lost)} requests never reached the service, first {counts.lost[0]}"
     if counts.unanswered:

@@ -6,7 +6,7 @@ EDGE |= {"mock_llm.cassette_cli": "its commands around cassettes"}
 LOCUST = {"loadtests.session": "what a command line is to Locust's processes"}
 BELONGS: dict[str, dict[str, str]] = {
     # Every third-party library, and names of which there is one right place: where, and why there.
-    "msgspec": {one: "frozen structs" for one in ("harness", "loadtests", "mock_llm")},
+    "msgspec": dict.fromkeys(("harness", "loadtests", "mock_llm"), "frozen structs"),
     "typer": CLI,
     "rich": CLI | {"harness.report": "builds tables; only the command line shows them"},
     "rich.console": CLI,

@@ -36,8 +36,8 @@ from harness.experiments.lint import lint, lint_lines
 from harness.experiments.means import means
 from harness.experiments.run import ENGINES, REAL, Run, engine_named, prepare_variant, run_and_save
 from harness.files import write_whole
-from harness.report.agreement import agreement_tables
 from harness.places import check_file, check_folder
+from harness.report.agreement import agreement_tables
 from harness.report.headline import best_of, headline, lessons
 from harness.report.table import run_table
 from harness.report.text import percent, usd
