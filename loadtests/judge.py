@@ -169,5 +169,6 @@ def _write(options: Namespace, flown: Flown, run: Run, found: list[dict[str, Any
         else:
             write_whole(Path(options.run_json), [text.encode()])
     console = Console(stderr=options.run_json == STDOUT, highlight=False)
-    console.print(told(report, cases, found))
-    console.print(f"[dim]{place}[/]")
+    for one in told(report, cases, found):
+        console.print(one)
+    console.print(str(place), style="dim", markup=False)

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
@@ -20,9 +19,11 @@ _COLOURS["skipped"] = "[dim]not judged[/]"
 
 def told(
     report: Mapping[str, Any], cases: Sequence[Case], agreement: Sequence[Mapping[str, Any]] = ()
-) -> RenderableType:
-    """Tables of promises and counts, and lines of all else."""
-    return Group(_promises(report, cases), _counts(report), *_lines(report, agreement))
+) -> Iterator[Table | str]:
+    """Tables of promises and counts, and lines of all else; in rich's markup."""
+    yield _promises(report, cases)
+    yield _counts(report)
+    yield from _lines(report, agreement)
 
 
 def _promises(report: Mapping[str, Any], cases: Sequence[Case]) -> Table:
