@@ -1,7 +1,7 @@
 """What users have seen: one row for each thing they asked, in the process where they live."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 Outcome = Literal["ok", "timed_out", "failed", "rejected"]
 
@@ -38,6 +38,16 @@ class Asked(NamedTuple):
     cost_usd: float = 0.0
     times_s: dict[str, float] = {}
 
+    def earlier(self, by_s: float) -> Self:
+        """The same, by a clock that is so much behind."""
+        if not by_s:
+            return self
+        return self._replace(
+            t_intended=self.t_intended - by_s,
+            t_sent=self.t_sent - by_s,
+            t_end=self.t_end - by_s,
+        )
+
 
 def outcome_of(status: int) -> Outcome:
     """What a status of the service means to whoever asked; 0 is no answer at all.
@@ -62,10 +72,14 @@ class Sight:
         """Note what a user has seen."""
         self.rows.append(asked)
 
-    def packed(self) -> list[list[Any]]:
-        """Rows since the last call, as plain values that any message can carry."""
+    def packed(self, ahead_s: float = 0.0) -> list[list[Any]]:
+        """Rows since the last call, as plain values that any message can carry.
+
+        Args:
+            ahead_s: by which this process' clock is ahead of the one that the rows shall have.
+        """
         new, self._packed = self.rows[self._packed :], len(self.rows)
-        return [list(row) for row in new]
+        return [list(row.earlier(ahead_s)) for row in new]
 
     def take(self, packed: Iterable[Sequence[Any]]) -> None:
         """Add rows that another process has packed."""

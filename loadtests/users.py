@@ -11,11 +11,13 @@ from locust.exception import RescheduleTask
 
 from harness.engines.visitors import AT_LEAST_S
 from harness.workload import first_start_s, think_s, user_key, user_name
+from loadtests import spread
 from loadtests.rows import log_times, times_of
 from loadtests.session import PATIENT_S, attach, session_of
 from loadtests.sight import Asked, outcome_of
 
 attach(events)
+spread.attach(events)
 
 
 class Visitor(FastHttpUser):
