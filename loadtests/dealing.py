@@ -165,6 +165,14 @@ class Roll:
             if one.state == "done" and one.made != one.rows
         ]
 
+    def lines(self) -> list[str]:
+        """A line for each worker."""
+        return [
+            f"worker {one.index}: {one.rows} rows"
+            + ("" if one.state == "here" else f", {one.state} at {one.heard_s:.1f} s")
+            for one in self.workers.values()
+        ]
+
     def obituaries(self, unseen: Sequence[str]) -> list[str]:
         """One sentence for each lost worker.
 

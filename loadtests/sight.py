@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple, Self
 
+import msgspec
+
 Outcome = Literal["ok", "timed_out", "failed", "rejected"]
 
 _OUTCOMES: dict[int, Outcome] = {200: "ok", 408: "timed_out", 500: "failed", 502: "failed"}
@@ -24,6 +26,7 @@ class Asked(NamedTuple):
         attempts: HTTP calls that the service made for it.
         cost_usd: what they cost.
         times_s: seconds by stage, as the service or the stream tells.
+        cause: why there is no answer, as the service tells; empty when there is one.
     """
 
     key: str
@@ -37,6 +40,7 @@ class Asked(NamedTuple):
     attempts: int = 0
     cost_usd: float = 0.0
     times_s: dict[str, float] = {}
+    cause: str = ""
 
     def earlier(self, by_s: float) -> Self:
         """The same, by a clock that is so much behind."""
@@ -55,6 +59,19 @@ def outcome_of(status: int) -> Outcome:
     Other refusals (4xx, 503) are `rejected`: nothing was sent to the provider for them.
     """
     return _OUTCOMES.get(status, "rejected" if status else "failed")
+
+
+def cause_of(status: int, data: bytes | None) -> str:
+    """Why a request was not answered, in the words of the service (`docs/service.md`, Errors)."""
+    if status == 200:
+        return ""
+    if not status:
+        return "no_answer"
+    try:
+        error = msgspec.json.decode(data or b"")["error"]
+        return str(error.get("cause") or error["type"])
+    except (msgspec.DecodeError, TypeError, KeyError, AttributeError):
+        return f"status_{status}"
 
 
 class Sight:

@@ -15,7 +15,7 @@ from typing import Any
 
 import gevent
 import msgspec
-from locust import argument_parser
+from locust import argument_parser, runners
 from locust.env import Environment
 from locust.event import Events
 from locust.rpc import Message
@@ -26,6 +26,8 @@ from loadtests.session import UNDER_WAY, Session, session_of
 
 REPORT, ORDERS, FINISH, DONE = "flight", "flight_orders", "flight_finish", "flight_done"
 _LOOK_S = 0.5
+_REPORT_S = 1.0
+"""Between a worker's reports; Locust's own 3 s are what nobody would know of a dead one."""
 _GRACE_S = 10.0
 """For the last report of a worker, once its users have had the time that they may take."""
 
@@ -168,6 +170,7 @@ class Hand:
         self._session, self._runner = session, environment.runner
         self._environment = environment
         self._test, self._ahead_s = 0, 0.0
+        runners.WORKER_REPORT_INTERVAL = _REPORT_S
         # Locust makes a parser for each option of each message that makes users: 0.2 s of CPU.
         once = argument_parser.default_args_dict()
         argument_parser.default_args_dict = lambda: once

@@ -11,13 +11,14 @@ from locust.exception import RescheduleTask
 
 from harness.engines.visitors import AT_LEAST_S
 from harness.workload import first_start_s, think_s, user_key, user_name
-from loadtests import spread
+from loadtests import spread, web
 from loadtests.rows import log_times, times_of
 from loadtests.session import PATIENT_S, attach, session_of
-from loadtests.sight import Asked, outcome_of
+from loadtests.sight import Asked, cause_of, outcome_of
 
 attach(events)
 spread.attach(events)
+web.attach(events)
 
 
 class Visitor(FastHttpUser):
@@ -103,6 +104,7 @@ class Visitor(FastHttpUser):
                 attempts=int(told.get("x-attempts") or 0),
                 cost_usd=float(told.get("x-cost-usd") or 0.0),
                 times_s=times_s,
+                cause=cause_of(response.status_code, response.content),
             )
         )
         return 0.0 if response.status_code == 200 else AT_LEAST_S

@@ -1,6 +1,5 @@
 """The tab's pages: who may, what a switch does, and what is counted."""
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
@@ -60,7 +59,7 @@ class Site:
 
 
 @pytest.fixture
-def site() -> Iterator[Site]:
+def site() -> Site:
     """A site that has a mock."""
     return Site()
 
