@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from harness.scenario.arrivals import Arrivals, TraceArrivals
+from harness.scenario.arrivals import Arrivals, SpikeArrivals, TraceArrivals
 from harness.scenario.resilience import PositiveSeconds
 from mock_llm.config import Positive, Seconds, Table
 from mock_llm.distributions import Distribution
@@ -66,6 +66,14 @@ class Workload(Table, frozen=True, kw_only=True):
             self._check_users()
         if self.kind == "arrivals":
             self._check_arrivals()
+
+    @property
+    def spike_s(self) -> tuple[float, float] | None:
+        """When a spike of arrivals begins and ends; None where there is none."""
+        shape = self.arrivals
+        if not isinstance(shape, SpikeArrivals):
+            return None
+        return shape.at_s, shape.at_s + shape.for_s
 
     def _check_users(self) -> None:
         if self.duration_s is None:
