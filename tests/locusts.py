@@ -17,8 +17,9 @@ SMALL = """\
 [workload]
 kind = "users"
 users = 31
+reviews = 200
 ramp_s = 1
-duration_s = 6
+duration_s = 5
 deadline_s = 5
 think = { kind = "exponential", mean = 0.5 }
 [upstream.profile]
