@@ -9,6 +9,7 @@ from mock_llm import openai_wire, shapes
 from mock_llm.behaviour import Provider
 from mock_llm.chat import Reader
 from mock_llm.config import Capacity, Upstream
+from mock_llm.network import Network
 from mock_llm.plan import Plan
 from mock_llm.quota import UNLIMITED
 from mock_llm.service import Service
@@ -42,6 +43,7 @@ class Endpoint:
         provider: decides.
         reader: makes calls of requests.
         slots: of a finite capacity; None: there is no end of them.
+        stalls: what stalls connections.
         pool: the client's connections.
         is_plain: whole answers may be told without their bytes.
     """
@@ -57,6 +59,7 @@ class Endpoint:
         self.provider = Provider(upstream, seed=seed, answers=answers)
         self.reader = Reader(upstream)
         self.slots = None if upstream.capacity is None else _Slots(upstream.capacity, clock)
+        self.stalls = Network(upstream, seed, self.provider.memory.network).stalls
         self.pool = Pool(clock, keep=settings.pool, most=settings.pool_limit)
         self.settings, self.clock, self.upstream = settings, clock, upstream
         openrouter = upstream.dialect == "openrouter"

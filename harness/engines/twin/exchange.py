@@ -55,7 +55,7 @@ class Exchange:
             "_plan",
             "_row",
         ),
-        *("_seat", "_silent", "_stamps", "call", "heard", "left_s"),
+        *("_seat", "_silent", "_sound", "_stamps", "call", "heard", "left_s"),
     )
 
     def __init__(self, end: Endpoint, call: Call, stamps: Stamps) -> None:
@@ -66,6 +66,7 @@ class Exchange:
         self._plan: Plan | None = None
         self._seat: Seat | None = None
         self._silent = self._closed = False
+        self._sound: bool | None = None
         self._performance: Performance | None = None
         self._ear: Ear | None = None
         self._row: Row | None = None
@@ -180,15 +181,21 @@ class Exchange:
         return self._origin_s + (plan.first_token_s + plan.setup_s)
 
     def _told(self, found: Answer | CallError, sound: bool) -> None:
-        self._closed = True
-        self._end.pool.give_back(sound=sound)
+        self._closed, self._sound = True, sound
         if not sound:
             self._leave_provider()
         self.heard.succeed(found)
 
+    def let_go(self) -> None:
+        """The client has read the end: it may use the connection again before others can."""
+        if self._sound is not None:
+            self._end.pool.give_back(sound=self._sound)
+            self._sound = None
+
     def leave(self) -> None:
         """The client goes away, and its connection is closed."""
         if self._closed:
+            self.let_go()
             return
         self._closed = True
         now, stamps, plan = self._end.clock.time(), self._stamps, self._plan
