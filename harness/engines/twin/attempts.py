@@ -158,7 +158,13 @@ class Attempts:
             stamps,
         )
         try:
-            found: Answer | CallError | Late = yield from self._clock.wait(exchange.heard, limit)
+            if limit is not None:
+                if limit.struck:  # while a connection was waited for
+                    exchange.heard.succeed(LATE)
+                limit.waits_for = exchange.heard
+            found: Answer | CallError | Late = yield exchange.heard
+            if limit is not None and limit.struck:
+                found = LATE
         except BaseException:
             exchange.leave()
             raise
