@@ -2,20 +2,20 @@
 
 import math
 import time
-from typing import Any
 
-import msgspec
 from locust import FastHttpUser, events, task
 from locust.env import Environment
 from locust.exception import RescheduleTask
 
-from harness.engines.visitors import AT_LEAST_S
 from harness.workload import first_start_s, think_s, user_key, user_name
-from loadtests.rows import log_times, times_of
+from loadtests import judge, spread, web
+from loadtests.asking import ask_review
 from loadtests.session import PATIENT_S, attach, session_of
-from loadtests.sight import Asked, outcome_of
 
 attach(events)
+spread.attach(events)
+judge.attach(events)
+web.attach(events)
 
 
 class Visitor(FastHttpUser):
@@ -71,36 +71,11 @@ class Visitor(FastHttpUser):
 
     def review(self) -> float:
         """Have one review labelled; return the seconds after which to come back at the earliest."""
-        review = self.session.review(self.number, self.n)
-        key, sent = user_key(self.number, self.n), time.monotonic()
-        headers = {
-            "X-Request-Key": key,
-            "X-User": user_name(self.number),
-            "Content-Type": "application/json",
-        }
-        limit_s = self.flight.work.deadline_s
-        if limit_s is not None:
-            headers["X-Deadline"] = repr(limit_s)
-        data: Any = msgspec.json.encode(
-            {"text": review.content, "title": review.title, "category": review.category}
+        return ask_review(
+            self,
+            self.session,
+            user_key(self.number, self.n),
+            user_name(self.number),
+            self.session.review(self.number, self.n),
+            self.due_s,
         )
-        response = self.client.post("/v1/reviews", data=data, headers=headers, name="review")
-        told: Any = response.headers or {}
-        times_s = times_of(told.get("server-timing"))
-        log_times(self.environment.stats, times_s)
-        self.session.sight.add(
-            Asked(
-                key=key,
-                user=user_name(self.number),
-                kind="review",
-                t_intended=self.due_s,
-                t_sent=sent,
-                t_end=time.monotonic(),
-                status=response.status_code,
-                outcome=outcome_of(response.status_code),
-                attempts=int(told.get("x-attempts") or 0),
-                cost_usd=float(told.get("x-cost-usd") or 0.0),
-                times_s=times_s,
-            )
-        )
-        return 0.0 if response.status_code == 200 else AT_LEAST_S
