@@ -1,6 +1,6 @@
 """The twin against every closed form that there is for it: `make closed-forms`.
 
-Usage: python tests/closed_forms.py [--only WORD] [--runs N] [--size F] [--alone N]
+Usage: python tests/closed_forms.py [--only REGEX] [--runs N] [--size F] [--alone N]
 
 Each row is a scenario on the engine `sim` that grants what its formula takes for granted. A service
 takes 1,000 s, beside which a transit delay of half a millisecond is nothing; times are told in
@@ -23,6 +23,7 @@ have such patience, and whose requests, once begun, are served to their end.
 """
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -50,7 +51,7 @@ from harness.theory.finite import mmck
 from harness.theory.general import moments, pollaczek_khinchine
 from harness.theory.impatience import Abandonment, erlang_a, mmc_d
 from harness.workload import arrival_key
-from mock_llm.config import Profile, Upstream
+from mock_llm.config import Capacity, Profile, Upstream
 from mock_llm.distributions import (
     Constant,
     Distribution,
@@ -66,6 +67,7 @@ from mock_llm.rng import Keyed
 UNIT_S = 1000.0
 RUNS, ALONE = 8, 4_000_000
 WIDEST = 0.02
+MANY = 10**6
 EXPONENTIAL = Exponential(mean=UNIT_S)
 OFTEN = (1 + (3 / 5) ** 0.5) / 2
 HYPER = Mixture(  # cv2 = 4 with balanced means
@@ -88,7 +90,7 @@ class Queueing(NamedTuple):
         servers: c.
         requests: of one run.
         service: its law.
-        waiting: places in the queue.
+        waiting: places in the queue; 0: the servers are the provider's slots, which then refuses.
         patience: of (seed, key): services that a caller waits to be served.
         filling: share of a run that it takes until the queue is what it stays; for MSER-5 looks in
             the first half of what comes then.
@@ -99,7 +101,7 @@ class Queueing(NamedTuple):
     servers: int
     requests: int
     service: Distribution = EXPONENTIAL
-    waiting: int = 10**6
+    waiting: int = MANY
     patience: Patience | None = None
     filling: float = 0.0
 
@@ -193,10 +195,13 @@ def prepared_for(queue: Queueing) -> Prepared:
                 duration_s=queue.requests / rate,
                 arrivals=PoissonArrivals(rate_per_s=rate),
             ),
-            upstream=Upstream(profile=Profile(ttft=queue.service, output_tokens=1)),
+            upstream=Upstream(
+                profile=Profile(ttft=queue.service, output_tokens=1),
+                capacity=None if queue.waiting else Capacity(slots=queue.servers, queue=0),
+            ),
             pipeline=Pipeline(
-                workers=queue.servers,
-                queue=Queue(size=queue.waiting, useful_only=False),
+                workers=queue.servers if queue.waiting else MANY,
+                queue=Queue(size=queue.waiting or MANY, useful_only=False),
                 attempt_timeout_s=None,
                 rate_limit=None,
                 context=None,
@@ -221,8 +226,8 @@ def flown(queue: Queueing, prepared: Prepared, seed: int) -> tuple[Run, Array]:
     rows = sorted(records, key=lambda row: row.t_intended)
     came = np.array([row.t_intended for row in rows])
     ended = np.array([row.t_end for row in rows])
-    begun = np.array([row.t_end if row.t_admitted is None else row.t_admitted for row in rows])
-    served = np.array([row.t_admitted is not None for row in rows])
+    served = np.array([row.outcome == "ok" for row in rows])
+    begun = np.array([row.t_admitted if row.outcome == "ok" else row.t_end for row in rows])
     gap = np.diff(came, prepend=0.0)
     run = Run(gap / UNIT_S, (begun - came) / UNIT_S, (ended - begun) / UNIT_S, served)
     return run, patience
@@ -238,7 +243,7 @@ def recursion(queue: Queueing, gap: Array, service: Array, patience: Array) -> R
     waits, served = np.zeros(len(gap)), np.zeros(len(gap), bool)
     arrivals = np.cumsum(gap)
     triples = zip(arrivals.tolist(), service.tolist(), patience.tolist(), strict=True)
-    bounded = queue.waiting < 10**6
+    bounded = queue.waiting < MANY
     for n, (arrival, length, most) in enumerate(triples):
         if bounded:
             while present and present[0] <= arrival:
@@ -419,7 +424,7 @@ def verdict(row: Row, found: Found) -> str:
 def main() -> None:
     """Print the table; exit with 1 when a row is off."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", default="", help="queues with this in their name")
+    parser.add_argument("--only", default="", help="queues whose name this expression is found in")
     parser.add_argument("--runs", type=int, default=RUNS, help="replications of the twin")
     parser.add_argument("--size", type=float, default=1.0, help="their length, as a factor")
     parser.add_argument("--alone", type=int, default=ALONE, help="requests of the recursion alone")
@@ -429,7 +434,7 @@ def main() -> None:
     print("| " + " | ".join((*head, "apart", "inside")) + " |")
     print("|---" * 10 + "|")
     for queue in dict.fromkeys(row.queue for row in table):
-        if given.only not in queue.name:
+        if not re.search(given.only, queue.name):
             continue
         longer = queue._replace(requests=int(queue.requests * given.size))
         mine = [row._replace(queue=longer) for row in table if row.queue is queue]
