@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from harness.client_findings import client_findings
 from harness.engines.base import EngineResult, OnProgress, Prepared, Target, toolkit
+from harness.engines.callers import Callers
 from harness.engines.target import TargetJob, records_of, traffic_of
 from harness.engines.visitors import OpenDoor, Visits
 from harness.errors import InputError
@@ -19,7 +20,7 @@ from harness.pipeline.money import Statistics
 from harness.records import Record
 from mock_llm.ledger import Row
 
-AnyJob = Job | TargetJob | Visits
+AnyJob = Job | TargetJob | Callers
 
 
 class Told(Protocol):
@@ -83,7 +84,7 @@ def result_of(
         context = {"peak": job.context.peak_bytes, "last": job.context.size_bytes}
         if isinstance(job, Job):
             money, in_doubt = job.money, job.in_doubt
-    visits = job if isinstance(job, Visits) else None
+    visits = job if isinstance(job, Callers) else None
     return EngineResult(
         records=records,
         labels=labels,

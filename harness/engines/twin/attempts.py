@@ -4,7 +4,8 @@ from collections import deque
 
 from harness.engines.twin.asked import Asked
 from harness.engines.twin.clock import LATE, Clock, Flow, Interrupt, Late, Limit, Turn
-from harness.engines.twin.exchange import Endpoint, Exchange
+from harness.engines.twin.endpoint import Endpoint
+from harness.engines.twin.exchange import Exchange
 from harness.pipeline.answer import Answer
 from harness.pipeline.client import CallError, Stamps
 from harness.pipeline.deciding import Deciding
@@ -121,6 +122,13 @@ class Attempts:
         finally:
             self._slots.leave()
 
+    def _stalled(self, limit: Limit | None) -> Flow[Answer | CallError | Late]:
+        """A connection that is never ready."""
+        try:
+            return (yield from self._clock.wait(self._clock.turn(), limit))
+        finally:
+            self._end.pool.give_back(sound=False)
+
     def _call(
         self, call: Call, asked: Asked, limit: Limit | None
     ) -> Flow[Answer | CallError | Late]:
@@ -130,6 +138,8 @@ class Attempts:
         if end.pool.is_full and (yield from end.pool.wait(limit)) is LATE:
             return LATE
         stamps.new_connection = end.pool.take()
+        if stamps.new_connection and end.stalls and end.stalls.strikes(self._clock.time()):
+            return (yield from self._stalled(limit))
         stamps.t_connected = stamps.t_sent = self._clock.time()
         settings = self._set
         exchange = Exchange(
@@ -154,4 +164,8 @@ class Attempts:
             raise
         if found is LATE:
             exchange.leave()
+        else:
+            exchange.let_go()
+        if not settings.pool:  # a session is closed: meanwhile others of this instant go first
+            yield self._clock.sleep(0.0)
         return found

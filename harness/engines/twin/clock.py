@@ -138,14 +138,14 @@ class Clock(simpy.Environment):
         now = self._now
         heappush(self._queue, (max(when, now), NORMAL, next(self._eid), event))
 
-    def until(self, end: Process) -> None:
+    def until(self, end: Process | None = None) -> None:
         """Go on until a process has ended, or nothing is left that could happen.
 
         Raises:
             Exception: what a process that nobody waits for has failed with.
         """
         queue: list[Any] = self._queue
-        while queue and end.callbacks is not None:
+        while queue and (end is None or end.callbacks is not None):
             when, _, _, event = heappop(queue)
             callbacks = event.callbacks
             if callbacks is None:

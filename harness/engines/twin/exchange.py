@@ -11,97 +11,23 @@ A client that leaves is not noticed by a provider that works on; see `handler_ca
 from functools import lru_cache
 from math import inf
 
-from harness.engines.twin.clock import Alarm, Clock, Turn
+from harness.engines.twin.clock import Alarm, Turn
 from harness.engines.twin.ear import Ear
-from harness.engines.twin.pool import Pool
+from harness.engines.twin.endpoint import Endpoint
 from harness.pipeline.answer import Answer, BadAnswerError, told
 from harness.pipeline.client import CallError
 from harness.pipeline.hints import metadata, passing, retry_after_s
 from harness.pipeline.reading import Stamps
-from harness.scenario.pipeline import Pipeline
-from mock_llm import envelope, openai_wire, shapes
-from mock_llm.behaviour import Provider
+from mock_llm import envelope
 from mock_llm.capacity import occupies, overloaded
-from mock_llm.chat import Reader
-from mock_llm.config import Capacity, Upstream
 from mock_llm.faults.base import unsaid
 from mock_llm.ledger import End, Row, billed
 from mock_llm.performance import SILENT, Performance
 from mock_llm.plan import Call, Plan
-from mock_llm.quota import UNLIMITED
 from mock_llm.service import Seat, Service
 from mock_llm.timeline import timeline
-from mock_llm.wire import Style
 
 EPOCH_S = 1_793_491_200.0  # as the mock's; only ids and dates are made of it
-_ROOMY_BYTES = 2**20  # no plain answer is as long
-
-
-class _Slots(Service):
-    """The provider's slots on the twin's clock."""
-
-    def __init__(self, capacity: Capacity, clock: Clock) -> None:
-        super().__init__(capacity)
-        self._twin = clock
-
-    def _time_of(self) -> Clock:
-        return self._twin
-
-
-class Endpoint:
-    """The provider and the way to it: all that does not change from attempt to attempt.
-
-    Args:
-        upstream: the provider to imitate.
-        seed: of its weather.
-        answers: right labels by request key.
-        settings: of the pipeline that asks.
-        clock: of the run.
-
-    Attributes:
-        provider: decides.
-        reader: makes calls of requests.
-        slots: of a finite capacity; None: there is no end of them.
-        pool: the client's connections.
-        is_plain: whole answers may be told without their bytes.
-    """
-
-    def __init__(
-        self,
-        upstream: Upstream,
-        seed: int,
-        answers: dict[str, str],
-        settings: Pipeline,
-        clock: Clock,
-    ) -> None:
-        self.provider = Provider(upstream, seed=seed, answers=answers)
-        self.reader = Reader(upstream)
-        self.slots = None if upstream.capacity is None else _Slots(upstream.capacity, clock)
-        self.pool = Pool(clock, keep=settings.pool, most=settings.pool_limit)
-        self.settings, self.clock, self.upstream = settings, clock, upstream
-        openrouter = upstream.dialect == "openrouter"
-        self.keep_alive_s = upstream.keep_alive_s if openrouter else None
-        self.is_plain = openrouter and settings.max_answer_bytes >= _ROOMY_BYTES
-        unwatched = settings.stall_s is None and self.slots is None
-        self.is_plain &= not settings.stream or (unwatched and self.provider.admission.is_open)
-        self.style = Style(upstream.dialect, upstream.usage_chunk, upstream.user_id)
-        self.frame = shapes.frames(self.style)[0]
-
-    def styled(self, plan: Plan) -> Style:
-        """The style of one answer: OpenAI says with each what the account has left."""
-        if self.style.dialect == "openrouter":
-            return self.style
-        fields = openai_wire.limits(plan.quota or UNLIMITED)
-        return Style(self.style.dialect, self.style.usage_chunk, self.style.user_id, fields)
-
-    def completion_usd(self, plan: Plan, model: str) -> float:
-        """The part of an answer's cost that the completion has."""
-        price = self.upstream.models[model].completion_usd_per_m * 1e-6
-        return plan.completion_tokens * price
-
-    def bills_in_full(self, model: str) -> bool:
-        """Whether a stream that is cut short costs all of it."""
-        return (self.upstream.models[model].abort_billing or self.upstream.abort_billing) == "full"
 
 
 class Exchange:
@@ -129,7 +55,7 @@ class Exchange:
             "_plan",
             "_row",
         ),
-        *("_seat", "_silent", "_stamps", "call", "heard", "left_s"),
+        *("_seat", "_silent", "_sound", "_stamps", "call", "heard", "left_s"),
     )
 
     def __init__(self, end: Endpoint, call: Call, stamps: Stamps) -> None:
@@ -140,6 +66,7 @@ class Exchange:
         self._plan: Plan | None = None
         self._seat: Seat | None = None
         self._silent = self._closed = False
+        self._sound: bool | None = None
         self._performance: Performance | None = None
         self._ear: Ear | None = None
         self._row: Row | None = None
@@ -254,15 +181,21 @@ class Exchange:
         return self._origin_s + (plan.first_token_s + plan.setup_s)
 
     def _told(self, found: Answer | CallError, sound: bool) -> None:
-        self._closed = True
-        self._end.pool.give_back(sound=sound)
+        self._closed, self._sound = True, sound
         if not sound:
             self._leave_provider()
         self.heard.succeed(found)
 
+    def let_go(self) -> None:
+        """The client has read the end: it may use the connection again before others can."""
+        if self._sound is not None:
+            self._end.pool.give_back(sound=self._sound)
+            self._sound = None
+
     def leave(self) -> None:
         """The client goes away, and its connection is closed."""
         if self._closed:
+            self.let_go()
             return
         self._closed = True
         now, stamps, plan = self._end.clock.time(), self._stamps, self._plan

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from harness.engines.base import Prepared
 from harness.engines.twin.clock import Clock, Flow, Interrupt, Process
-from harness.engines.twin.exchange import Endpoint
+from harness.engines.twin.endpoint import Endpoint
 from harness.engines.twin.processor import TwinProcessor
 from harness.pipeline.cache import MemoryCache, answer_cache
 from harness.pipeline.dispatch import Dispatch, Stop

@@ -90,7 +90,7 @@ class Pool:
         """Have idle connections closed: a timer of the client's, which can be the last of a run."""
         if not self._cleaning:
             self._cleaning = True
-            self._clock.call_at(ceil(self._clock.time() + KEEP_ALIVE_S), self._clean)
+            self._clock.call_at(float(ceil(self._clock.time() + KEEP_ALIVE_S)), self._clean)
 
     def _clean(self) -> None:
         self._cleaning = False

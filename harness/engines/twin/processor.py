@@ -9,7 +9,7 @@ from collections.abc import Callable
 from harness.engines.twin.asked import Texts
 from harness.engines.twin.attempts import Attempts
 from harness.engines.twin.clock import LATE, Flow, Interrupt, Turn
-from harness.engines.twin.exchange import Endpoint
+from harness.engines.twin.endpoint import Endpoint
 from harness.engines.twin.race import Racer
 from harness.pipeline.answer import Answer
 from harness.pipeline.books import NO_MONEY
