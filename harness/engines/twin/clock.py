@@ -17,6 +17,7 @@ from simpy.events import NORMAL, Event, Process
 __all__ = ["LATE", "Alarm", "Clock", "Flow", "Interrupt", "Limit", "Process", "Turn"]
 
 Interrupt = simpy.Interrupt
+LAST = NORMAL + 1  # SimPy's priority: less is sooner
 T = TypeVar("T")
 Flow = Generator[Event, Any, T]
 """Work of a process: it yields what it waits for, and returns a T."""
@@ -100,6 +101,10 @@ class Clock(simpy.Environment):
         alarm = Alarm(function, args)
         self._put(when, alarm)
         return alarm
+
+    def call_last(self, function: Callable[..., object], /, *args: Any) -> None:
+        """Call a function at this moment, when all else has happened that happens now."""
+        heappush(self._queue, (self._now, LAST, next(self._eid), Alarm(function, args)))
 
     def call_soon_threadsafe(self, function: Callable[..., object], /, *args: Any) -> Alarm:
         """Call a function at this moment: what a signal's handler asks a loop for."""

@@ -1,10 +1,10 @@
 """Users and arrivals, and the service that they ask, on the twin's clock.
 
-Theory of operation. Over HTTP a call takes no virtual time, and is known as made at the instant at
-which it was meant to be; an answer likewise. So whoever asks here calls the service's own desk, and
-is called back an event later in the same instant: by then the desk has given the worker that has
-become free to the next who waits. A request that is served is a process, which can be interrupted;
-all else is alarms.
+Theory of operation. Over HTTP a call takes no virtual time, but it takes longer than all else that
+happens at the same instant: there is a network between. So a call comes to the desk, which is the
+service's own, as the last event of its instant, and an answer to whoever asked likewise: by then a
+worker that has become free has the next who waits. A request that is served is a process, which can
+be interrupted; all else is alarms.
 """
 
 from collections.abc import Callable, Iterator
@@ -53,7 +53,7 @@ class Told:
         """It has."""
         self._done = True
         if self.back is not None:
-            self._clock.call_at(self._clock.time(), self.back, result)
+            self._clock.call_last(self.back, result)
 
 
 class TwinDesk(Desk):
@@ -172,7 +172,7 @@ class TwinCallers(Callers):
     def _come(self, coming: Iterator[tuple[int, float]], n: int, start: float) -> None:
         user = user_name(arrival_user(self._work, n))
         self._arrive(coming)
-        self._ask(arrival_key(n), user, self._review(n), start, None)
+        self._send(arrival_key(n), user, self._review(n), start, None)
 
     def _later(self, user: int, n: int, start: float) -> None:
         """A user asks for the n-th time, unless it has done so often or long enough."""
@@ -181,7 +181,7 @@ class TwinCallers(Callers):
 
     def _visit(self, user: int, n: int, start: float) -> None:
         back = partial(self._back, user, n + 1)
-        self._ask(user_key(user, n), user_name(user), self._review(n, user), start, back)
+        self._send(user_key(user, n), user_name(user), self._review(n, user), start, back)
 
     def _back(self, user: int, n: int, wait_s: float) -> None:
         self._later(user, n, self._next_start(user, n, self.clock.time(), wait_s))
@@ -192,7 +192,7 @@ class TwinCallers(Callers):
         if self.stopped is None:  # as a task's sleep would end, to the last digit
             self.clock.call_at(now + (self._began + start - now), function, *args)
 
-    def _ask(
+    def _send(
         self,
         key: str,
         user: str,
@@ -201,11 +201,12 @@ class TwinCallers(Callers):
         back: Back | None,
     ) -> None:
         """Ask once; `back` is told after how many seconds to come back at the earliest."""
-        if self.stopped is not None:
-            return
-        self._intend(key, review, start)
+        if self.stopped is None:
+            self._intend(key, review, start)
+            self.clock.call_last(self._ask, key, user, self._read(review), back)
+
+    def _ask(self, key: str, user: str, asked: Review | None, back: Back | None) -> None:
         now, limit = self.clock.time(), self._work.deadline_s
-        asked = self._read(review)
         wait_s = AT_LEAST_S
         if asked is not None:
             deadline = None if limit is None else now + limit
@@ -218,7 +219,7 @@ class TwinCallers(Callers):
                 self._desk.seat(ticket)
                 return
         if back is not None:
-            self.clock.call_at(now, back, wait_s)
+            self.clock.call_last(back, wait_s)
 
     def _answered(self, key: str, back: Back | None, served: Served) -> None:
         answer = served.answer

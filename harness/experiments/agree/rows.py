@@ -10,6 +10,9 @@ from harness.records import TIMES, Record, requests
 EXACT_S = 1e-6
 """By which a time may differ where two engines share their weather: what records resolve."""
 
+GIVEN_UP = "never_answered"
+"""Of a request that nothing can ever wake; when an engine sees that is its own affair."""
+
 EXACT_USD = 1e-9
 """Likewise dollars: sums of the same numbers in another order."""
 
@@ -73,7 +76,7 @@ def _parts_at(ours: Sequence[Record], theirs: Sequence[Record]) -> float | None:
             continue
         for name in Record.__struct_fields__:
             pair = getattr(one, name), getattr(other, name)
-            if _same(name, *pair):
+            if _same(name, *pair) or (name == "t_end" and one.error == GIVEN_UP == other.error):
                 continue
             # What is no time came about by the attempt's end.
             moments += [t for t in pair if t is not None] if name in TIMES else [other.t_end]
