@@ -13,7 +13,7 @@ from functools import partial
 from harness.corpus.review import Review
 from harness.engines.base import OnProgress, Prepared
 from harness.engines.callers import AT_LEAST_S, SLICES, Callers, body_of
-from harness.engines.twin.clock import Alarm, Clock, Flow, Interrupt
+from harness.engines.twin.clock import Alarm, Clock, Flow, Interrupt, Process
 from harness.engines.twin.exchange import Endpoint
 from harness.engines.twin.processor import TwinProcessor
 from harness.pipeline.answer import Answer
@@ -102,10 +102,22 @@ class TwinDesk(Desk):
         return self._clock.call_at(when, self._sweep)
 
     def _start(self, ticket: Ticket) -> None:
+        # As a task does, it begins after what is due at this instant already, and ends so.
+        ticket.served_by = self._clock.call_at(self._now(), self._begin, ticket)
+
+    def _begin(self, ticket: Ticket) -> None:
         ticket.served_by = self._clock.process(self._serve(ticket))
 
     def _halt(self, ticket: Ticket) -> None:
-        ticket.served_by.interrupt()
+        if isinstance(ticket.served_by, Process):
+            ticket.served_by.interrupt()
+        else:
+            ticket.served_by.cancel()
+            self._soon(ticket, None, halted=True)
+
+    def _soon(self, ticket: Ticket, answer: Answer | None, *, halted: bool) -> None:
+        left = partial(self._left, ticket, answer, halted=halted)
+        self._clock.call_at(self._now(), left)
 
     def _serve(self, ticket: Ticket) -> Flow[None]:
         answer, halted = None, False
@@ -113,7 +125,7 @@ class TwinDesk(Desk):
             answer = yield from self._processor.handle(ticket.request)
         except Interrupt:
             halted = True
-        self._left(ticket, answer, halted=halted)
+        self._soon(ticket, answer, halted=halted)
 
     def _route(self, ask: Ask) -> Route:
         """A router is a function of the review alone, and reviews come again."""
