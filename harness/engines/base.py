@@ -100,6 +100,7 @@ class EngineResult(msgspec.Struct, frozen=True, kw_only=True):
         client_findings: what is wrong with a target, the gravest first; None of our own pipeline.
         submitted: keys of the requests that were made, where they were not known before.
         truths: request key -> true label, likewise.
+        spike: when a spike of users began and ended; None: the workload says it.
     """
 
     records: list[Record]
@@ -116,6 +117,7 @@ class EngineResult(msgspec.Struct, frozen=True, kw_only=True):
     client_findings: tuple[Finding, ...] | None = None
     submitted: tuple[str, ...] | None = None
     truths: Mapping[str, str] | None = None
+    spike: tuple[float, float] | None = None
 
 
 class Engine(Protocol):

@@ -11,6 +11,7 @@ from harness.invariants import violations
 from harness.metrics import accuracy, summary
 from harness.pipeline.cache import near_precision
 from harness.records import HITS, records_sha256
+from harness.recovery import recovery
 from harness.scenario.slo import parse_slo
 from mock_llm.cassette import torn
 from mock_llm.config import Upstream
@@ -54,6 +55,7 @@ def report_of(
         "invalid_reasons": invalid,
         "stopped": result.stopped,
         **figures,
+        **recovery(records, result.spike or scenario.workload.spike_s),
         **money_figures(result),
         "wall_s": result.wall_s,
         # A job past its deadline hands over no labels either.
@@ -73,15 +75,15 @@ def report_of(
         "expect": expect,
         "records_sha256": records_sha256(records),
     }
-    wanted = len(prepared.items if result.submitted is None else result.submitted)
-    report["notes"] += _endings(result, figures, wanted)
+    report["notes"] += _endings(result, figures, len(prepared.items))
     if engine == "virtual":
         report["notes"].append("no CPU cost is modelled: the virtual clock counts waiting only")
     return {**report, "slo": slo_of(scenario.slo, report)}
 
 
-def _endings(result: EngineResult, figures: Mapping[str, Any], wanted: int) -> Iterator[str]:
+def _endings(result: EngineResult, figures: Mapping[str, Any], items: int) -> Iterator[str]:
     """How a run ended before its work did."""
+    wanted = items if result.submitted is None else len(result.submitted)
     if result.stopped in {"interrupted", "never_answered"}:
         yield f"broken off: {figures['requests']:,} of {wanted:,} requests had begun"
     if result.stopped == "budget":

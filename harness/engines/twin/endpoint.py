@@ -1,6 +1,7 @@
 """The provider and the way to it, on the twin's clock: what does not change between attempts."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from harness.engines.twin.clock import Clock
 from harness.engines.twin.pool import Pool
@@ -12,10 +13,15 @@ from mock_llm.config import Capacity, Upstream
 from mock_llm.network import Network
 from mock_llm.plan import Plan
 from mock_llm.quota import UNLIMITED
+from mock_llm.replies import complexity
 from mock_llm.service import Service
 from mock_llm.wire import Style
 
 _ROOMY_BYTES = 2**20  # no plain answer is as long
+
+
+_remembered = lru_cache(maxsize=50_000)(complexity)
+"""A process that simulates many runs reads each review once."""
 
 
 class _Slots(Service):
@@ -57,6 +63,7 @@ class Endpoint:
         clock: Clock,
     ) -> None:
         self.provider = Provider(upstream, seed=seed, answers=answers)
+        self.provider.hardness = _remembered
         self.reader = Reader(upstream)
         self.slots = None if upstream.capacity is None else _Slots(upstream.capacity, clock)
         self.stalls = Network(upstream, seed, self.provider.memory.network).stalls
