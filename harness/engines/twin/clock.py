@@ -57,8 +57,8 @@ class Turn(Event):
         """Let it come."""
         self.succeed(result)
 
-    def come(self, _: Event) -> None:
-        """Let it come with another event, unless it is not waited for any more."""
+    def come(self) -> None:
+        """Let it come, unless it is not waited for any more."""
         if not self.triggered:
             self.succeed()
 
