@@ -20,7 +20,7 @@ from harness.pipeline.money import Statistics
 from harness.records import Record
 from mock_llm.ledger import Row
 
-AnyJob = Job | TargetJob | Callers
+AnyJob = Job | TargetJob | Visits
 
 
 class Told(Protocol):
@@ -60,7 +60,7 @@ def job_of(
 
 
 def result_of(
-    job: AnyJob,
+    job: AnyJob | Callers,
     rows: Callable[[], Iterable[Row]],
     wall_s: float,
     invalid: tuple[str, ...] = (),
@@ -116,7 +116,7 @@ def _remarks(job: TargetJob, strays: Sequence[Row]) -> Iterator[str]:
 
 
 @contextmanager
-def interruptible(loop: Told, job: AnyJob) -> Iterator[None]:
+def interruptible(loop: Told, job: AnyJob | Callers) -> Iterator[None]:
     """Ctrl-C or SIGTERM stops the job and keeps what was done; a second one is not caught."""
     if threading.current_thread() is not threading.main_thread():
         yield

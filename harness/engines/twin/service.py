@@ -14,7 +14,7 @@ from harness.corpus.review import Review
 from harness.engines.base import OnProgress, Prepared
 from harness.engines.callers import AT_LEAST_S, SLICES, Callers, body_of
 from harness.engines.twin.clock import Alarm, Clock, Flow, Interrupt, Process
-from harness.engines.twin.exchange import Endpoint
+from harness.engines.twin.endpoint import Endpoint
 from harness.engines.twin.processor import TwinProcessor
 from harness.pipeline.answer import Answer
 from harness.pipeline.cache import MemoryCache, answer_cache
