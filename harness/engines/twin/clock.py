@@ -104,7 +104,8 @@ class Clock(simpy.Environment):
 
     def call_last(self, function: Callable[..., object], /, *args: Any) -> None:
         """Call a function at this moment, when all else has happened that happens now."""
-        heappush(self._queue, (self._now, LAST, next(self._eid), Alarm(function, args)))
+        alarm: Any = Alarm(function, args)
+        heappush(self._queue, (self._now, LAST, next(self._eid), alarm))
 
     def call_soon_threadsafe(self, function: Callable[..., object], /, *args: Any) -> Alarm:
         """Call a function at this moment: what a signal's handler asks a loop for."""
