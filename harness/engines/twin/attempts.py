@@ -123,12 +123,13 @@ class Attempts:
         finally:
             self._slots.leave()
 
-    def _stalled(self, limit: Limit | None) -> Flow[Answer | CallError | Late]:
+    def _stalled(self, limit: Limit | None) -> Flow[Late]:
         """A connection that is never ready."""
         try:
-            return (yield from self._clock.wait(self._clock.turn(), limit))
+            yield from self._clock.wait(self._clock.turn(), limit)
         finally:
             self._end.pool.give_back(sound=False)
+        return LATE
 
     def _call(
         self, call: Call, asked: Asked, limit: Limit | None
