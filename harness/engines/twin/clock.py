@@ -12,12 +12,12 @@ from heapq import heappop, heappush
 from typing import Any, Final, TypeVar
 
 import simpy
-from simpy.events import NORMAL, Event, Process
+from simpy.events import NORMAL, Event, EventPriority, Process
 
 __all__ = ["LATE", "Alarm", "Clock", "Flow", "Interrupt", "Limit", "Process", "Turn"]
 
 Interrupt = simpy.Interrupt
-LAST = NORMAL + 1  # SimPy's priority: less is sooner
+LAST = EventPriority(NORMAL + 1)  # less is sooner
 T = TypeVar("T")
 Flow = Generator[Event, Any, T]
 """Work of a process: it yields what it waits for, and returns a T."""
