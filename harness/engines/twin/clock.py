@@ -56,6 +56,13 @@ class Turn(Event):
         """Let it come."""
         self.succeed(result)
 
+    def come_now(self, result: object) -> None:
+        """Let it come at once, not in its turn; to be said by an alarm, last of all."""
+        self._ok, self._value = True, result
+        callbacks, self.callbacks = self.callbacks, None  # type: ignore[assignment]
+        for callback in callbacks:
+            callback(self)
+
     def come(self, _: Event) -> None:
         """Let it come with another event, unless it is not waited for any more."""
         if not self.triggered:
