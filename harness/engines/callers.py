@@ -19,6 +19,9 @@ AT_LEAST_S = 1e-3
 """Between two requests of a user who was refused: a refusal takes no time, and no think time would
 then be a loop that never ends."""
 
+KEEP_ALIVE_S = 60.0
+"""Less than the service's 75 s, so that no call meets a connection that is just being closed."""
+
 SLICES = 10
 """In which a run tells how far it is."""
 

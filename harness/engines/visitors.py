@@ -17,7 +17,7 @@ import msgspec
 
 from harness.corpus.review import Review
 from harness.engines.base import OnProgress, Prepared
-from harness.engines.callers import AT_LEAST_S, SLICES, Callers, body_of
+from harness.engines.callers import AT_LEAST_S, KEEP_ALIVE_S, SLICES, Callers, body_of
 from harness.pipeline.answer import Answer
 from harness.pipeline.dispatch import Stop
 from harness.pipeline.service.host import Host
@@ -32,9 +32,6 @@ from harness.workload import (
 
 GRACE_S = 5.0
 """By which a caller is more patient than its deadline says."""
-
-KEEP_ALIVE_S = 60.0
-"""Less than the service's 75 s, so that no call meets a connection that is just being closed."""
 
 OpenDoor = Callable[[Host], Awaitable[str]]
 

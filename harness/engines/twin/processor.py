@@ -66,6 +66,7 @@ class TwinProcessor(Deciding):
         self._context_of = context_of
         self._cache = cache
         self._flights: dict[bytes, list[Turn]] = {}
+        self._unguarded = self.guards.is_idle
         self._attempts = Attempts(settings, end, self, tools.api_key.reveal())
         hedger = self.guards.hedger
         self._racer = Racer(self._attempts, self, hedger, end.clock) if hedger else None
@@ -141,6 +142,9 @@ class TwinProcessor(Deciding):
 
     def _try(self, request: Request, tries: int) -> Flow[Tried | None]:
         """One attempt within the slots that there are; None when there is no money for it."""
+        if self._unguarded:
+            tried = yield from self._paid(request, request.item.route.model)
+            return None if tried is None else self._counted(request, tried)
         gate = self.guards.gate
         if gate is None:
             tried = yield from self._chosen(request, tries)

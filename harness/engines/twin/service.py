@@ -1,10 +1,8 @@
 """Users and arrivals, and the service that they ask, on the twin's clock.
 
-Theory of operation. Over HTTP a call takes no virtual time, but it takes longer than all else that
-happens at the same instant: there is a network between. So a call comes to the desk, which is the
-service's own, as the last event of its instant, and an answer to whoever asked likewise: by then a
-worker that has become free has the next who waits. A request that is served is a process, which can
-be interrupted; all else is alarms.
+Theory of operation. Whoever asks comes to the desk, which is the service's own, by a wire, and is
+answered by it: see `wires`. When the answer is there, a worker that has become free has the next
+who waits. A request that is served is a process, which can be interrupted; all else is alarms.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,10 +10,11 @@ from functools import partial
 
 from harness.corpus.review import Review
 from harness.engines.base import OnProgress, Prepared
-from harness.engines.callers import AT_LEAST_S, SLICES, Callers, body_of
+from harness.engines.callers import AT_LEAST_S, KEEP_ALIVE_S, SLICES, Callers, body_of
 from harness.engines.twin.clock import Alarm, Clock, Flow, Interrupt, Process
 from harness.engines.twin.endpoint import Endpoint
 from harness.engines.twin.processor import TwinProcessor
+from harness.engines.twin.wires import Wires
 from harness.pipeline.answer import Answer
 from harness.pipeline.cache import MemoryCache, answer_cache
 from harness.pipeline.dispatch import Stop
@@ -32,17 +31,16 @@ Back = Callable[[float], None]
 
 
 class Told:
-    """Who waits for a request is called back, an event after it has ended.
+    """Who waits for a request is called back when it has ended.
 
     Args:
-        clock: of the run.
         back: takes what became of the request.
     """
 
-    __slots__ = ("_clock", "_done", "back")
+    __slots__ = ("_done", "back")
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock, self._done = clock, False
+    def __init__(self) -> None:
+        self._done = False
         self.back: Callable[[Served], None] | None = None
 
     def done(self) -> bool:
@@ -53,7 +51,7 @@ class Told:
         """It has."""
         self._done = True
         if self.back is not None:
-            self._clock.call_last(self.back, result)
+            self.back(result)
 
 
 class TwinDesk(Desk):
@@ -96,7 +94,7 @@ class TwinDesk(Desk):
             self.withdraw(ticket, "client_left")
 
     def _ends(self) -> Told:
-        return Told(self._clock)
+        return Told()
 
     def _at(self, when: float) -> Alarm:
         return self._clock.call_at(when, self._sweep)
@@ -151,6 +149,7 @@ class TwinCallers(Callers):
         upstream, settings = prepared.scenario.upstream, prepared.scenario.pipeline
         end = Endpoint(upstream, seed, prepared.answer_key, settings, self.clock)
         self._desk = TwinDesk(self, prepared, end)
+        self._wires = Wires(self.clock, KEEP_ALIVE_S)
         self._asked: dict[int, Review | None] = {}
 
     def stop(self, reason: Stop) -> None:
@@ -204,41 +203,40 @@ class TwinCallers(Callers):
         if self.stopped is None:  # as a task's sleep would end, to the last digit
             self.clock.call_at(now + (self._began + start - now), function, *args)
 
-    def _send(
-        self,
-        key: str,
-        user: str,
-        review: Review,
-        start: float,
-        back: Back | None,
-    ) -> None:
+    def _send(self, key: str, user: str, review: Review, start: float, back: Back | None) -> None:
         """Ask once; `back` is told after how many seconds to come back at the earliest."""
         if self.stopped is None:
             self._intend(key, review, start)
-            self.clock.call_last(self._ask, key, user, self._read(review), back)
+            wire = self._wires.take()
+            self._wires.carry(wire, self._ask, wire, key, user, self._read(review), back)
 
-    def _ask(self, key: str, user: str, asked: Review | None, back: Back | None) -> None:
-        now, limit = self.clock.time(), self._work.deadline_s
-        wait_s = AT_LEAST_S
+    def _ask(self, wire: int, key: str, user: str, asked: Review | None, back: Back | None) -> None:
+        """It comes to the desk."""
+        limit, wait_s = self._work.deadline_s, AT_LEAST_S
         if asked is not None:
-            deadline = None if limit is None else now + limit
+            deadline = None if limit is None else self.clock.time() + limit
             try:
                 ticket = self._desk.enter(Ask(asked, user, "", key, deadline))
             except Refused as refused:
                 wait_s = max(AT_LEAST_S, refused.retry_after_s or 0.0)
             else:
-                ticket.ended.back = partial(self._answered, key, back)
+                ticket.ended.back = partial(self._ended, wire, key, back)
                 self._desk.seat(ticket)
                 return
-        if back is not None:
-            self.clock.call_last(back, wait_s)
+        self._wires.carry(wire, self._answered, wire, wait_s, back)
 
-    def _answered(self, key: str, back: Back | None, served: Served) -> None:
+    def _ended(self, wire: int, key: str, back: Back | None, served: Served) -> None:
         answer = served.answer
         if answer is not None:
             self.answers[key] = Answer(text=answer.text, label=answer.label)
+        wait_s = AT_LEAST_S if answer is None else 0.0
+        self._wires.carry(wire, self._answered, wire, wait_s, back)
+
+    def _answered(self, wire: int, wait_s: float, back: Back | None) -> None:
+        """The answer, whatever it is, comes to whoever asked."""
+        self._wires.give_back(wire)
         if back is not None:
-            back(AT_LEAST_S if answer is None else 0.0)
+            back(wait_s)
 
     def _read(self, review: Review) -> Review | None:
         """What the service makes of a review's body; None: it refuses it."""
