@@ -28,6 +28,8 @@ from harness.errors import InputError
 from harness.scenario.workload import Workload
 from harness.workload import review_index
 from loadtests import rows
+from loadtests.certificate import Strain
+from loadtests.meter import Meter
 from loadtests.numbers import Numbers
 from loadtests.options import LEAD_S, add_options, checked, token_of
 from loadtests.sight import Sight
@@ -67,10 +69,14 @@ class Session:
         flight: what users need; there from the start of a test.
         began_s: monotonic time from which the plan of the running test counts.
         interrupted: it was ended before its time.
+        meter: measures this process, and those of the stack, while the test runs.
+        strains: of processes elsewhere that drive users, as they told last.
+        widowed: of each process with users in it that died, what is to be said of it.
     """
 
     flight: Flight
     began_s: float
+    meter: Meter
 
     def __init__(self, options: Namespace) -> None:
         self.options = options
@@ -78,6 +84,8 @@ class Session:
         self.stack: Stack | None = None
         self.sight = Sight()
         self.numbers = Numbers()
+        self.strains: list[Strain] = []
+        self.widowed: list[str] = []
         self.interrupted = False
         self._reviews: tuple[Review, ...] = ()
         self._flown = False
@@ -117,6 +125,7 @@ class Session:
             self.launch(environment)
         self._flown = True
         self.sight, self.numbers = Sight(), Numbers()
+        self.strains, self.widowed = [], []
         if self.choice is None:
             self.flight = msgspec.json.decode(self.options.flight, type=Flight)
             work = self.flight.work

@@ -8,10 +8,12 @@ from locust.env import Environment
 from locust.exception import RescheduleTask
 
 from harness.workload import first_start_s, think_s, user_key, user_name
+from loadtests import judge
 from loadtests.asking import ask_review
 from loadtests.session import PATIENT_S, attach, session_of
 
 attach(events)
+judge.attach(events)
 
 
 class Visitor(FastHttpUser):

@@ -60,7 +60,7 @@ shapes = st.one_of(
     st.builds("spike:base={},factor={},at={},for={}".format, numbers, numbers, seconds, seconds),
     st.builds("soak:users={},ramp={},for={}".format, numbers, seconds, seconds),
     st.builds(
-        "sawtooth:low={},high={},period={},for={}".format, numbers, numbers, seconds, seconds
+        "sawtooth:low={},high={},period=7,for={}".format, numbers, numbers, st.integers(7, 99)
     ),
 )
 
