@@ -20,9 +20,6 @@ from harness.workload import arrival_key, arrival_user, schedule, user_name
 from loadtests.asking import ask_review
 from loadtests.session import session_of
 
-MOST_IN_FLIGHT = 4_000
-"""Of one process, unless `--most-in-flight` says another bound."""
-
 
 class Caller(FastHttpUser):
     """Sends a process's share of the arrivals; a second one in the same process has nothing to do.

@@ -259,7 +259,7 @@ def parse_shape(text: str, base: Path | None = None) -> Named:
     Raises:
         InputError: there is no such shape or key, a value does not fit, or a trace cannot be read.
     """
-    shape = parse_table("--shape", text, Named)
+    shape: Named = parse_table("--shape", text, Named)
     if isinstance(shape, Trace):
         return msgspec.structs.replace(shape, times=tuple(read_trace(shape.file, base)))
     return shape

@@ -32,6 +32,8 @@ from loadtests.certificate import Strain
 from loadtests.meter import Meter
 from loadtests.numbers import Numbers
 from loadtests.options import LEAD_S, add_options, checked, token_of
+from loadtests.plans import MOST_IN_FLIGHT
+from loadtests.search import Found
 from loadtests.sight import Sight
 from loadtests.stack import Choice, Stack
 
@@ -49,12 +51,18 @@ class Flight(msgspec.Struct, frozen=True, kw_only=True):
         seed: of their thinking.
         base: where relative corpus paths are looked for besides the current folder.
         mock_url: base URL of the provider, for those who ask it directly; None: unknown.
+        shaped: users come and go with a shape: who comes begins with a pause.
+        trace: of arrivals that follow one.
+        most_in_flight: arrivals of one process that wait for an answer, at most.
     """
 
     work: Workload
     seed: int
     base: str
     mock_url: str | None = None
+    shaped: bool = False
+    trace: tuple[float, ...] = ()
+    most_in_flight: int = MOST_IN_FLIGHT
 
 
 class Session:
@@ -69,6 +77,8 @@ class Session:
         flight: what users need; there from the start of a test.
         began_s: monotonic time from which the plan of the running test counts.
         interrupted: it was ended before its time.
+        spike_s: when a spike of users began and ended, from the start of the test; None: none has.
+        found: what a search has come to; None: none has.
         meter: measures this process, and those of the stack, while the test runs.
         strains: of processes elsewhere that drive users, as they told last.
         widowed: of each process with users in it that died, what is to be said of it.
@@ -86,6 +96,8 @@ class Session:
         self.numbers = Numbers()
         self.strains: list[Strain] = []
         self.widowed: list[str] = []
+        self.spike_s: tuple[float, float] | None = None
+        self.found: Found | None = None
         self.interrupted = False
         self._reviews: tuple[Review, ...] = ()
         self._flown = False
@@ -126,6 +138,7 @@ class Session:
         self._flown = True
         self.sight, self.numbers = Sight(), Numbers()
         self.strains, self.widowed = [], []
+        self.spike_s, self.found = None, None
         if self.choice is None:
             self.flight = msgspec.json.decode(self.options.flight, type=Flight)
             work = self.flight.work
@@ -143,6 +156,9 @@ class Session:
                 seed=self.choice.seed,
                 base=str(self.choice.path.parent),
                 mock_url=None if self.stack is None else self.stack.mock_url,
+                shaped=self.choice.shape is not None,
+                trace=self.choice.prepared.trace,
+                most_in_flight=self.options.most_in_flight,
             )
             self.options.flight = msgspec.json.encode(self.flight).decode()
         self._reviews = corpus.reviews

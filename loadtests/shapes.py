@@ -19,6 +19,7 @@ from loadtests.meter import Meter
 from loadtests.options import LEAD_S
 from loadtests.search import Found, Seeking, Tried, binding, promises, tried
 from loadtests.session import Session, session_of
+from loadtests.stack import Choice
 
 AT_ONCE = 100.0
 """Users a second that are made or sent away; Locust warns above it."""
@@ -41,9 +42,9 @@ def _on_init(environment: Environment, runner: Runner, **_: object) -> None:
     if isinstance(runner, WorkerRunner) or choice is None:
         return  # it makes whom its master tells it to
     arrives = choice.prepared.scenario.workload.kind == "arrivals"
-    shape: LoadTestShape | None = None
+    shape: Clocked | None = None
     if arrives:
-        shape = Callers(session)
+        shape = Callers(session, choice)
     elif isinstance(choice.shape, Search):
         shape = Searching(session, choice.shape)
     elif choice.shape is not None:
@@ -55,28 +56,46 @@ def _on_init(environment: Environment, runner: Runner, **_: object) -> None:
         environment.shape_class = shape
 
 
-class Callers(LoadTestShape):
+class Clocked(LoadTestShape):
+    """Base of ours: with a clock, which Locust sets to 0 when a test begins."""
+
+    abstract = True
+    runner: Runner
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.reset_time()
+
+    def reset_time(self) -> None:
+        """A test begins."""
+        self._start_s = time.monotonic()
+
+    @property
+    def t(self) -> float:
+        """Seconds since then."""
+        return time.monotonic() - self._start_s
+
+
+class Callers(Clocked):
     """One caller in each process, until the last arrival has been sent."""
 
     abstract = True
 
-    def __init__(self, session: Session) -> None:
-        super().__init__()
-        choice = session.choice
-        assert choice is not None  # noqa: S101 - no worker has a shape
+    def __init__(self, session: Session, choice: Choice) -> None:
+        super().__init__(session)
         prepared = choice.prepared
         starts = schedule(prepared.scenario.workload, choice.seed, prepared.trace)
         self._length_s = LEAD_S + (starts[-1] if starts else 0.0) + 1.0
 
     def tick(self) -> Tick:
         """As many as there are processes."""
-        if self.get_run_time() > self._length_s:
+        if self.t > self._length_s:
             return None
         processes = len(self.runner.clients) if isinstance(self.runner, MasterRunner) else 1
         return processes, AT_ONCE
 
 
-class Following(LoadTestShape):
+class Following(Clocked):
     """As many users as a shape has.
 
     Attributes:
@@ -86,18 +105,17 @@ class Following(LoadTestShape):
     abstract = True
 
     def __init__(self, session: Session, shape: Shape) -> None:
-        super().__init__()
-        self.seen: list[tuple[float, int]] = []
-        self._session, self._shape = session, shape
+        self._shape = shape
+        super().__init__(session)
 
     def reset_time(self) -> None:
         """A test begins."""
         super().reset_time()
-        self.seen.clear()
+        self.seen: list[tuple[float, int]] = []
 
     def tick(self) -> Tick:
         """As many as now; None when it is over."""
-        t = self.get_run_time()
+        t = self.t
         if t >= self._shape.length_s:
             return None
         users = self._shape.users(t)
@@ -114,22 +132,18 @@ class Following(LoadTestShape):
         return self.seen[1][0] - began_s, self.seen[2][0] - began_s
 
 
-class Searching(LoadTestShape):
+class Searching(Clocked):
     """Level after level, until the most users are known for whom the promises hold."""
 
     abstract = True
 
     def __init__(self, session: Session, shape: Search) -> None:
-        super().__init__()
-        self._session, self._shape = session, shape
-        self._begin()
+        self._shape = shape
+        super().__init__(session)
 
     def reset_time(self) -> None:
         """A test begins."""
         super().reset_time()
-        self._begin()
-
-    def _begin(self) -> None:
         shape = self._shape
         self._seeking = Seeking(shape.start, shape.up_to, shape.within)
         self._since = 0.0
@@ -139,11 +153,11 @@ class Searching(LoadTestShape):
 
     def tick(self) -> Tick:
         """The level that is held, nobody after one that has failed, None when all is known."""
-        level, now = self._seeking.level, self.get_run_time()
+        level, now = self._seeking.level, self.t
         if level is None:
             return None
         if self._empties:
-            if self.get_current_user_count():
+            if self.runner.user_count:
                 return 0, AT_ONCE
             self._empties, self._since = False, now
         held_s = now - self._since - level / AT_ONCE
@@ -170,7 +184,7 @@ class Searching(LoadTestShape):
         self._tried.append(now)
         _LOG.info("%s", now.told())
         self._seeking.tell(passed=not now.missed)
-        self._empties, self._since = bool(now.missed), self.get_run_time()
+        self._empties, self._since = bool(now.missed), self.t
         session.found = Found(self._seeking.answer, binding(self._tried), tuple(self._tried))
         return self.tick()
 

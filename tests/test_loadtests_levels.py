@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from harness.errors import InputError
 from harness.scenario.arrivals import Arrivals, StepArrivals
-from loadtests.levels import Named, Search, parse_shape, parse_table
+from loadtests.levels import Search, parse_shape, parse_table
 
 
 @pytest.mark.parametrize(
@@ -115,5 +115,5 @@ def test_a_trace_that_is_not_there_is_told() -> None:
 
 def test_tables_may_have_lists() -> None:
     """A comma within brackets parts nothing."""
-    found: Named = parse_table("--open-loop", "step:rates_per_s=[4, 12],at_s=[60]", Arrivals)
+    found: Arrivals = parse_table("--open-loop", "step:rates_per_s=[4, 12],at_s=[60]", Arrivals)
     assert found == StepArrivals(rates_per_s=(4.0, 12.0), at_s=(60.0,))
