@@ -10,7 +10,7 @@ from harness.corpus import Review
 from harness.engines.visitors import AT_LEAST_S
 from loadtests.rows import INTENDED, log_times, times_of
 from loadtests.session import Session
-from loadtests.sight import Asked, outcome_of
+from loadtests.sight import Asked, cause_of, outcome_of
 
 
 def ask_review(
@@ -52,6 +52,7 @@ def ask_review(
             attempts=int(told.get("x-attempts") or 0),
             cost_usd=float(told.get("x-cost-usd") or 0.0),
             times_s=times_s,
+            cause=cause_of(response.status_code, response.content),
         )
     )
     return 0.0 if response.status_code == 200 else AT_LEAST_S

@@ -75,14 +75,15 @@ def judge(session: Session, stats: RequestStats) -> int:
         flown.records,
         flown.rows,
         locust=None if options.reset_stats else _counts_of(stats),
-        widowed=bool(session.widowed),
+        orphaned=lambda key: session.roll.owner(key) is not None,
     )
-    said += _metrics_differ(stack, flown)
+    said += [*_metrics_differ(stack, flown), *session.roll.gaps()]
     meter = session.meter
     mock = None if flown.rows is None else Mocks.of(flown.rows, _doubts(stack))
-    strains = [*meter.strains(), *session.strains]
+    strains = [*meter.strains(), *(one for told in session.strains.values() for one in told)]
     certificate = Certificate.of(flown.asked, strains, meter.machine(), mock, said)
     run = run_of_test(flown, certificate, counts)
+    run.report["notes"] += session.roll.obituaries(counts.unseen)
     found: list[dict[str, Any]] = []
     if options.predict and not session.interrupted:
         virtual = predicted(choice, options.predict)
@@ -109,7 +110,6 @@ def flown_of(session: Session, stack: Stack) -> Flown:
         origin_s=stack.origin_s,
         rows=rows,
         stopped="interrupted" if session.interrupted else None,
-        notes=tuple(session.widowed),
     )
 
 

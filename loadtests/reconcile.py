@@ -10,7 +10,7 @@ that died (nobody is left who saw them).
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -96,7 +96,7 @@ def reconcile(
     rows: Sequence[Row] | None,
     *,
     locust: Mapping[str, int] | None = None,
-    widowed: bool = False,
+    orphaned: Callable[[str], bool] = lambda _: False,
 ) -> Reconciled:
     """Hold the counts against each other.
 
@@ -105,7 +105,7 @@ def reconcile(
         records: the service's; None: unknown.
         rows: the mock's; None: unknown.
         locust: kind -> requests in Locust's table; None: unknown.
-        widowed: a process with users in it died: requests that nobody knows of are theirs.
+        orphaned: whether a request's user was in a process that died.
     """
     of_service = _by_request(records or ())
     of_mock = _by_request(rows or ())
@@ -122,18 +122,18 @@ def reconcile(
         found += _first(_against_service(one) for one in served)
     if rows is not None:
         found += _first(_against_mock(one, known=records is not None) for one in cases)
-    if not widowed:
-        strangers = [key for key in [*of_service, *of_mock] if key]
-        found += _first(f"{key}: it was served, and no user asked" for key in strangers)
-    elif rows is not None:
-        found += _first(_calls_differ(key, of_service[key], of_mock[key]) for key in of_service)
+    unseen = [key for key in of_service if orphaned(key)]
+    strangers = [key for key in {**of_service, **of_mock} if key and not orphaned(key)]
+    found += _first(f"{key}: it was served, and no user asked" for key in strangers)
+    if rows is not None:
+        found += _first(_calls_differ(key, of_service[key], of_mock[key]) for key in unseen)
     guesses = [one for one in records or () if _is_guess(one)]
     return Reconciled(
         kinds=kinds,
         differences=tuple(found),
         lost=tuple(one.asked.key for one in served if records is not None and _is_lost(one)),
         unanswered=tuple(one.asked.key for one in served if one.records and not one.asked.status),
-        unseen=tuple(of_service) if widowed else (),
+        unseen=tuple(unseen),
         estimated_usd=_spent(guesses),
         billed_usd=_billed(guesses, rows or ()),
     )

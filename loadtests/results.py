@@ -38,7 +38,6 @@ class Flown(msgspec.Struct, frozen=True, kw_only=True):
         origin_s: monotonic time from which they count.
         rows: the mock's, on the monotonic clock; None: unknown.
         stopped: why it ended before its time, or None.
-        notes: for the reader.
     """
 
     prepared: Prepared
@@ -52,7 +51,6 @@ class Flown(msgspec.Struct, frozen=True, kw_only=True):
     origin_s: float = 0.0
     rows: Sequence[Row] | None = None
     stopped: Stop | None = None
-    notes: tuple[str, ...] = ()
 
 
 def run_of_test(flown: Flown, certificate: Certificate, counts: Reconciled) -> Run:
@@ -70,7 +68,7 @@ def run_of_test(flown: Flown, certificate: Certificate, counts: Reconciled) -> R
         invalid=(*certificate.reasons(), *reasons),
         wall_s=flown.took_s,
         certificate=msgspec.to_builtins(certificate),
-        notes=(*flown.notes, *_notes(counts)),
+        notes=tuple(_notes(counts)),
         reconciliation=msgspec.to_builtins(counts),
         submitted=tuple(dict.fromkeys(row.key for row in records)),
         ends={one.key: one.t_end - flown.began_s for one in flown.asked},
@@ -155,11 +153,6 @@ def _notes(counts: Reconciled) -> Iterator[str]:
         yield (
             f"{len(counts.unanswered)} requests were served and their users had no answer, first "
             f"{counts.unanswered[0]}: a time limit of the user's, or a connection that broke"
-        )
-    if counts.unseen:
-        yield (
-            f"{len(counts.unseen)} requests are known to the service only, first "
-            f"{counts.unseen[0]}: their users' process is gone"
         )
     if counts.estimated_usd or counts.billed_usd:
         yield (

@@ -1,9 +1,8 @@
 """One Locust process's part in a load test: the stack, what users have seen, and the exit code.
 
 Theory of operation. The process that is no worker starts the stack when Locust is ready, and ends
-it when Locust quits. What users need is the `Flight`: it goes from the master to its workers among
-Locust's own options, in the message that makes users. Each test of a long-lived Locust gets a stack
-of its own, so that every request is a new one.
+it when Locust quits. What users need is the `Flight`, which a worker has from its master. Each test
+of a long-lived Locust gets a stack of its own, so that every request is a new one.
 """
 
 import atexit
@@ -11,28 +10,25 @@ import signal
 import sys
 import time
 from argparse import Namespace
-from pathlib import Path
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
-import msgspec
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.event import Events
 from locust.runners import Runner, WorkerRunner
 
-from harness.corpus import Review, load_corpus
-from harness.engines.base import CORPUS_SEED
+from harness.corpus import Review
 from harness.engines.visitors import GRACE_S
 from harness.errors import InputError
-from harness.scenario.workload import Workload
 from harness.workload import review_index
 from loadtests import rows
 from loadtests.certificate import Strain
+from loadtests.dealing import Flight, Orders, Roll
 from loadtests.meter import Meter
 from loadtests.numbers import Numbers
 from loadtests.options import LEAD_S, add_options, checked, token_of
-from loadtests.plans import MOST_IN_FLIGHT
 from loadtests.search import Found
 from loadtests.sight import Sight
 from loadtests.stack import Choice, Stack
@@ -41,28 +37,6 @@ PATIENT_S = 86_400.0
 """Of a user who waits for ever."""
 UNDER_WAY = {"spawning", "running", "cleanup"}
 BAD_INPUT, INTERRUPTED = 2, 130
-
-
-class Flight(msgspec.Struct, frozen=True, kw_only=True):
-    """What users need to know, in any process.
-
-    Attributes:
-        work: what they ask, and when.
-        seed: of their thinking.
-        base: where relative corpus paths are looked for besides the current folder.
-        mock_url: base URL of the provider, for those who ask it directly; None: unknown.
-        shaped: users come and go with a shape: who comes begins with a pause.
-        trace: of arrivals that follow one.
-        most_in_flight: arrivals of one process that wait for an answer, at most.
-    """
-
-    work: Workload
-    seed: int
-    base: str
-    mock_url: str | None = None
-    shaped: bool = False
-    trace: tuple[float, ...] = ()
-    most_in_flight: int = MOST_IN_FLIGHT
 
 
 class Session:
@@ -80,8 +54,10 @@ class Session:
         spike_s: when a spike of users began and ended, from the start of the test; None: none has.
         found: what a search has come to; None: none has.
         meter: measures this process, and those of the stack, while the test runs.
-        strains: of processes elsewhere that drive users, as they told last.
-        widowed: of each process with users in it that died, what is to be said of it.
+        strains: of workers' processes, by worker, as they told last.
+        reviews: what is asked about.
+        orders: what the master has said; None: this is no worker.
+        roll: the workers, of a master.
     """
 
     flight: Flight
@@ -94,12 +70,13 @@ class Session:
         self.stack: Stack | None = None
         self.sight = Sight()
         self.numbers = Numbers()
-        self.strains: list[Strain] = []
-        self.widowed: list[str] = []
+        self.strains: dict[str, Sequence[Strain]] = {}
         self.spike_s: tuple[float, float] | None = None
         self.found: Found | None = None
         self.interrupted = False
-        self._reviews: tuple[Review, ...] = ()
+        self.reviews: tuple[Review, ...] = ()
+        self.orders: Orders | None = None
+        self.roll = Roll()
         self._flown = False
 
     @property
@@ -111,7 +88,7 @@ class Session:
     def review(self, user: int, n: int) -> Review:
         """What a user's request `n` is about."""
         work = self.flight.work
-        return self._reviews[review_index(work, len(self._reviews), n, user)]
+        return self.reviews[review_index(work, len(self.reviews), n, user)]
 
     def launch(self, environment: Environment) -> None:
         """Start the stack, or take what `--host` names.
@@ -137,33 +114,30 @@ class Session:
             self.launch(environment)
         self._flown = True
         self.sight, self.numbers = Sight(), Numbers()
-        self.strains, self.widowed = [], []
+        self.strains = {}
         self.spike_s, self.found = None, None
         if self.choice is None:
-            self.flight = msgspec.json.decode(self.options.flight, type=Flight)
-            work = self.flight.work
-            corpus = load_corpus(
-                work.corpus,
-                count=work.reviews,
-                seed=CORPUS_SEED,
-                columns=work.columns,
-                base=Path(self.flight.base),
-            )
+            self._follow()
         else:
-            corpus = self.choice.prepared.corpus
+            self.reviews = self.choice.prepared.corpus.reviews
             self.flight = Flight(
                 work=self.choice.prepared.scenario.workload,
                 seed=self.choice.seed,
-                base=str(self.choice.path.parent),
                 mock_url=None if self.stack is None else self.stack.mock_url,
                 shaped=self.choice.shape is not None,
                 trace=self.choice.prepared.trace,
                 most_in_flight=self.options.most_in_flight,
             )
-            self.options.flight = msgspec.json.encode(self.flight).decode()
-        self._reviews = corpus.reviews
+            self.began_s = time.monotonic() + LEAD_S
         environment.stop_timeout = environment.stop_timeout or self.patience_s
-        self.began_s = time.monotonic() + LEAD_S
+
+    def _follow(self) -> None:
+        """Do as the master has said."""
+        orders = self.orders
+        if orders is None:
+            raise RuntimeError("a test begins, and the master has not said which")
+        self.flight, self.reviews, self.began_s = orders.flight, orders.texts(), orders.began_s
+        self.numbers = Numbers(orders.deal.first, orders.deal.step)
 
     def end(self, environment: Environment) -> None:
         """Locust quits: whoever still runs is stopped, and so is the stack."""

@@ -8,7 +8,7 @@ from locust.env import Environment
 from locust.exception import RescheduleTask
 
 from harness.workload import first_start_s, think_s, user_key, user_name
-from loadtests import judge, shapes
+from loadtests import judge, shapes, spread, web
 from loadtests.arrivals import Caller
 from loadtests.asking import ask_review
 from loadtests.session import PATIENT_S, attach, session_of
@@ -16,8 +16,10 @@ from loadtests.session import PATIENT_S, attach, session_of
 __all__ = ["Caller", "Visitor"]
 
 attach(events)
+spread.attach(events)
 judge.attach(events)
 shapes.attach(events)
+web.attach(events)
 
 
 class Visitor(FastHttpUser):

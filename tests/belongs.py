@@ -59,6 +59,7 @@ BELONGS: dict[str, dict[str, str]] = {
     "matplotlib": {"harness.report.plots": "pictures"},
     "distributed": {"harness.experiments.executors": "a cluster by its address"},
     "locust": {"loadtests": "drives users, in its own process"},
+    "flask": {"loadtests.tab": "what Locust's web UI is made of"},
     "gevent": {"loadtests": "what Locust runs on"},
     "psutil": {"loadtests.meter": "processor time, as Locust itself reads it"},
     "pytest": {"harness.testing.plugin": "whose plugin it is"},
@@ -79,6 +80,7 @@ BELONGS: dict[str, dict[str, str]] = {
     "sys.stderr": EDGE
     | LOCUST
     | {
+        "loadtests.web": "tells a link with a token in it, which Locust's log would show to all",
         "mock_llm.hub": "tells whoever watches that a worker died",
         "mock_llm.serve": "warns when the mock is not to be trusted",
     },
