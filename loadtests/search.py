@@ -8,7 +8,7 @@ fails a level too: whatever then holds, it is not for so many users.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from harness.attribution import STAGES
 from harness.engines.certificate import SENT_BOUND_S
@@ -110,6 +110,16 @@ class Found(NamedTuple):
     users: int
     binds: str
     levels: tuple[Tried, ...]
+
+    def report(self) -> dict[str, Any]:
+        """As JSON has it."""
+        levels = [{**one._asdict(), "passed": not one.missed} for one in self.levels]
+        return {"users": self.users, "binds": self.binds, "levels": levels}
+
+    def check(self) -> dict[str, Any]:
+        """The one promise that a search keeps: that there is an answer."""
+        found = self.users > 0
+        return {"metric": "search.users", "bound": ">= 1", "value": self.users, "passed": found}
 
 
 def promises(slo: Mapping[str, str]) -> tuple[Bound, ...]:
