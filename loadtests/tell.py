@@ -61,7 +61,7 @@ def _lines(report: Mapping[str, Any], agreement: Sequence[Mapping[str, Any]]) ->
         yield escape(f"{kind}: {_times(users['latency_s'])} from the intended start")
     search = report.get("search")
     if search:
-        yield f"[bold]{search['users']:,} users[/] are the most; what binds: {escape(search['binds'])}"
+        yield f"[bold]{search['users']:,} users[/] at most; what binds: {escape(search['binds'])}"
     if report["spike"]:
         yield escape(spike_text([report]))
     rest = report["added_s"]
