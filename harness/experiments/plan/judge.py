@@ -1,0 +1,92 @@
+"""Whether a configuration keeps its promises, from a few runs of it; pure.
+
+What is promised is the next run, not the mean of many: a job whose mean is just in time is late
+every other day. So a configuration is `in` when all of its runs kept every promise and the next one
+would with 95 % confidence (prediction interval of a normal value: Hahn and Meeker, Statistical
+Intervals, 1991, 4.7). It is `out` as soon as one run breaks a promise: were it to hold in 19 runs
+of 20, that would happen once in twenty. `close` is what holds so far and is too near to promise.
+"""
+
+from collections.abc import Sequence
+from math import inf, sqrt
+from typing import Literal
+
+from harness.experiments.plan.goal import shown
+from harness.experiments.points import Point
+from harness.scenario.slo import Bound
+from harness.statistics import Interval, interval
+
+Verdict = Literal["in", "out", "close"]
+LEAST = 8
+"""Runs before a configuration is in: of one that fails every third time, 4 % pass so many."""
+
+MOST = 16
+"""Runs after which one that is still close is not recommended."""
+
+TWO_SIDED = 0.9
+"""Leaves 5 % on either side."""
+
+
+def verdict(points: Sequence[Point], bounds: Sequence[Bound]) -> tuple[Verdict, str]:
+    """What the runs so far say, and why.
+
+    Args:
+        points: of one configuration, a seed each.
+        bounds: every promise.
+    """
+    for point in points:
+        if (why := missed(point, bounds)) is not None:
+            return "out", why
+    if len(points) < LEAST:
+        return "close", f"holds in {_runs(points)} so far"
+    for bound in bounds:
+        near = predicted(points, bound)
+        if bound.op != "==" and not bound.holds(near.high if "<" in bound.op else near.low):
+            told = f"{near.low:.4g} to {near.high:.4g}"
+            return "close", f"{shown(bound)}: the next run has {told} (90 %)"
+    return "in", f"holds in {_runs(points)}, and in the next with 95 % confidence"
+
+
+def _runs(points: Sequence[Point]) -> str:
+    return f"{len(points)} of {len(points)} runs" if len(points) > 1 else "1 run"
+
+
+def missed(point: Point, bounds: Sequence[Bound]) -> str | None:
+    """Which promise a run broke the most, with its value; None if it kept all."""
+    if point.invalid:
+        return point.invalid[0]
+    broken = [bound for bound in bounds if not bound.holds(value(point, bound))]
+    if not broken:
+        return None
+    worst = max(broken, key=lambda bound: excess(point, bound))
+    return f"{shown(worst)}: {value(point, worst):.6g}"
+
+
+def value(point: Point, bound: Bound) -> float:
+    """The figure of a promise; nan where nothing was measured."""
+    found = point.figures[bound.metric]
+    return float("nan") if found is None else found
+
+
+def excess(point: Point, bound: Bound) -> float:
+    """By what share of its limit a promise is broken; negative: so much is left."""
+    over = value(point, bound) - bound.limit
+    over = -over if ">" in bound.op else abs(over) if bound.op == "==" else over
+    return inf if over != over else over / max(abs(bound.limit), 1e-9)  # noqa: PLR0124 - nan
+
+
+def predicted(points: Sequence[Point], bound: Bound) -> Interval:
+    """Where the next run's figure lies, with 90 %."""
+    found = interval([value(point, bound) for point in points], TWO_SIDED)
+    return Interval(found.mean, found.half_width * sqrt(found.n + 1), found.n, TWO_SIDED)
+
+
+def tightest(points: Sequence[Point], bounds: Sequence[Bound]) -> Bound:
+    """The promise with the least room, of those that say how fast or how dear it is.
+
+    A share of requests that must succeed says little about what another slot is worth.
+    """
+    paced = [one for one in bounds if not one.metric.endswith(("_rate", "ok", "failed"))]
+    return max(
+        paced or bounds, key=lambda bound: max(excess(point, bound) for point in points)
+    )
