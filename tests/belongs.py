@@ -42,13 +42,14 @@ BELONGS: dict[str, dict[str, str]] = {
     "scipy.special": {
         "mock_llm.distributions": "inverse of the incomplete gamma function",
         "harness.theory": "closed forms",
+        "harness.statistics": "quantiles of Student's t",
     },
     "scipy.optimize": {
         "mock_llm.distributions": "root of a capped law's mean",
         "harness.theory": "roots and fits",
     },
     "scipy.integrate": {"harness.theory": "closed forms with an integral in them"},
-    "scipy.stats": {"harness.statistics": "quantiles of Student's t"},
+    "scipy.stats": {},  # 114 MB for what scipy.special has too
     "simpy": {"harness.engines.twin": "the clock of the twin"},
     "matplotlib": {"harness.report.plots": "pictures"},
     "distributed": {"harness.experiments.executors": "a cluster by its address"},

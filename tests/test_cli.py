@@ -133,7 +133,7 @@ def test_out_names_another_folder(harness: Harness, tmp_path: Path) -> None:
 
 
 def test_seeds_give_a_run_each_and_their_means(harness: Harness) -> None:
-    """`--seeds A-B` repeats every variant, and `means` has mean and deviation of each."""
+    """`--seeds A-B` repeats every variant, and `means` has mean, deviation and interval of each."""
     options = ("--set", "upstream.profile.ttft={kind='exponential',mean=0.1}", "--json", "-")
     document = told(harness("run", "small.toml", "--seeds", "3-5", *options))
     assert [(r["variant"], r["seed"]) for r in document["runs"]] == [
@@ -142,7 +142,10 @@ def test_seeds_give_a_run_each_and_their_means(harness: Harness) -> None:
     kept, broken = document["means"]
     assert (kept["variant"], kept["runs"], broken["variant"]) == ("kept", 3, "broken")
     speeds = [run["throughput_per_s"] for run in document["runs"][:3]]
-    assert kept["throughput_per_s"] == pytest.approx({"mean": fmean(speeds), "sd": stdev(speeds)})
+    half = 4.302653 * stdev(speeds) / 3**0.5  # Student's t of two degrees of freedom
+    assert kept["throughput_per_s"] == pytest.approx(
+        {"mean": fmean(speeds), "sd": stdev(speeds), "half_width_95": half}
+    )
     assert len(set(speeds)) == 3
 
 

@@ -32,7 +32,8 @@ from harness.errors import InputError
 from harness.experiments.compare import explain_connections
 from harness.experiments.journalled import check_journals, place_of
 from harness.experiments.lint import lint, lint_lines
-from harness.experiments.run import REAL, Run, engine_named, means, prepare_variant, run_and_save
+from harness.experiments.means import means
+from harness.experiments.run import REAL, Run, engine_named, prepare_variant, run_and_save
 from harness.files import write_whole
 from harness.report.headline import best_of, headline, lessons
 from harness.report.table import run_table

@@ -1,7 +1,6 @@
 """One scenario, some variants, some seeds, one engine: runs, and the JSON that tells of them."""
 
 import json
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -339,43 +338,6 @@ def slo_of(bounds: Mapping[str, str], report: Mapping[str, Any]) -> dict[str, An
             }
         )
     return {"passed": all(check["passed"] for check in checks), "checks": checks}
-
-
-_MEANS = (
-    *("requests", "ok", "timed_out", "failed", "rejected", "attempts", "duration_s"),
-    *("throughput_per_s", "success_rate", "timeout_rate", "cost_usd", "baseline_cost_usd"),
-    *("cost_reduction", "latency_s.mean", "latency_s.p50", "latency_s.p95", "latency_s.p99"),
-    *("cache.hit_rate", "accuracy.value"),
-)
-
-
-def means(reports: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Mean and standard deviation over seeds, by variant and engine, in order of appearance."""
-    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for report in reports:
-        groups.setdefault((report["variant"], report["engine"]), []).append(report)
-    return [
-        {"variant": variant, "engine": engine, "runs": len(group), **_means_of(group)}
-        for (variant, engine), group in groups.items()
-    ]
-
-
-def _means_of(group: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for path in _MEANS:
-        values = [_at(report, path) for report in group]
-        known = [value for value in values if value is not None]
-        if known:
-            sd = statistics.stdev(known) if len(known) > 1 else None
-            found[path] = {"mean": statistics.fmean(known), "sd": sd}
-    return found
-
-
-def _at(report: Mapping[str, Any], path: str) -> float | None:
-    value: Any = report
-    for part in path.split("."):
-        value = value[part]
-    return value if value is None else float(value)
 
 
 def save(run: Run, folder: Path) -> Path:
