@@ -10,6 +10,7 @@ from harness.cli.corpus import corpus
 from harness.cli.gate import gate
 from harness.cli.lint import lint
 from harness.cli.mock import mock
+from harness.cli.plan import plan_command
 from harness.cli.run import run
 from harness.cli.schema import schema
 from harness.cli.serve import serve
@@ -23,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(run)
+app.command("plan")(plan_command)
 app.command()(gate)
 app.command()(lint)
 app.command()(corpus)

@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 
@@ -76,7 +76,8 @@ def _cluster(address: str) -> Iterator[Executor]:
     except ImportError:
         raise InputError("--dask: needs the dask extra: pip install -e '.[dask]'") from None
     try:
-        client = Client(address, timeout=CLUSTER_PATIENCE_S, set_as_default=False)
+        connect: Any = Client  # it has no types
+        client = connect(address, timeout=CLUSTER_PATIENCE_S, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         why = " ".join(str(error).split())[:120]
         raise InputError(f"--dask {address}: no scheduler answers there: {why}") from None

@@ -95,9 +95,7 @@ def task_of(
     scenario = msgspec.structs.replace(changed.resolve(variant), variants={})
     base = str(Path(file.where).parent)
     corpus = _content(scenario.workload.corpus, base)
-    return Task(
-        scenario=scenario, engine=engine, seed=seed, label=label, base=base, corpus=corpus
-    )
+    return Task(scenario=scenario, engine=engine, seed=seed, label=label, base=base, corpus=corpus)
 
 
 def _content(corpus: str, base: str) -> str:

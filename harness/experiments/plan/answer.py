@@ -6,11 +6,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from harness.experiments.plan.curve import Dot, frontier, knee
-from harness.experiments.plan.goal import shown
-from harness.experiments.plan.judge import excess, missed, predicted, tightest, value
-from harness.experiments.plan.knobs import Configuration, Knob
-from harness.experiments.plan.levers import Worth, binding, worths
+from harness.experiments.plan.curve import Dot, knee
+from harness.experiments.plan.judge import missed, tightest, value
+from harness.experiments.plan.knobs import Knob
+from harness.experiments.plan.levers import Worth, worths
 from harness.experiments.plan.question import Question
 from harness.experiments.plan.search import (
     Candidate,
@@ -97,9 +96,7 @@ class Plan(NamedTuple):
         return self.winner is not None and (said is None or said.missed is None)
 
 
-def plan(
-    question: Question, sweep: Sweep, tell: Callable[[str], None] = lambda _: None
-) -> Plan:
+def plan(question: Question, sweep: Sweep, tell: Callable[[str], None] = lambda _: None) -> Plan:
     """Find the cheapest configuration that keeps every promise.
 
     Args:
@@ -130,7 +127,7 @@ def plan(
         candidates=found,
         winner=best,
         cheaper=cheaper,
-        why="" if best else _why(found, one, about),
+        why="" if best else _why(found, one),
         tightest=about,
         worths=bought,
         verified=_verified(question, best, cheaper, about, sweep),
@@ -138,7 +135,7 @@ def plan(
     )
 
 
-def _why(found: Sequence[Candidate], one: Candidate | None, about: Bound) -> str:
+def _why(found: Sequence[Candidate], one: Candidate | None) -> str:
     """What makes a goal infeasible: the bound that rules out the best, or what the closest did."""
     if one is None:
         return found[-1].impossible or ""
@@ -193,7 +190,9 @@ def _curve(question: Question, one: Candidate, about: Bound, sweep: Sweep) -> Cu
     batch = question.scenario.workload.kind == "batch"
     paced = about.metric in {"duration_s", "throughput_per_s"} or batch
     metric = "throughput_per_s" if paced else about.metric
-    others = {name: choice for name, choice in one.configuration.chosen.items() if name != knob.name}
+    others = {
+        name: choice for name, choice in one.configuration.chosen.items() if name != knob.name
+    }
     along = [
         each
         for each in question.configurations

@@ -1,7 +1,7 @@
 """What can be said of a configuration before it runs: bounds that no luck can pass."""
 
 from collections.abc import Iterator, Sequence
-from math import inf, sqrt
+from math import sqrt
 
 from harness.engines.base import Prepared
 from harness.experiments.lint.asked import paces
@@ -38,14 +38,16 @@ def _batch(case: Case, wanted: Wanted) -> Iterator[str]:
     calls = case.calls
     ends = wanted.get(("duration_s", "<"))
     speed = wanted.get(("throughput_per_s", ">"))
-    end_s = min(ends.limit if ends else inf, calls / speed.limit if speed and calls else inf)
-    if not calls or end_s == inf:
+    times = [(ends.limit, f"the goal is {length(ends.limit)}")] if ends else []
+    if speed and calls:
+        times.append((calls / speed.limit, f"that is under {rate(speed.limit)}"))
+    if not calls or not times:
         return
+    end_s, told = min(times)
     means = 1 + ERRORS / sqrt(calls)  # what the calls' mean time says scatters; limits do not
     all_paces = [(p.least_s / (1 if n else means), p) for n, p in enumerate(paces(case))]
     least_s, pace = max(all_paces, key=lambda pair: pair[0])
     if least_s > end_s:
-        told = f"the goal is {length(end_s)}" if ends else f"that is under {rate(speed.limit)}"
         yield f"{pace.what} take {length(pace.least_s)} at least; {told}"
 
 
@@ -69,13 +71,16 @@ def _money(case: Case, wanted: Wanted) -> Iterator[str]:
     """Answers cost something."""
     whole, share = case.prepared.projection, wanted.get(("success_rate", ">"))
     least = whole.cost_usd * (share.limit if share else 0.0) / MONEY_SLACK
-    caps = [("pipeline.budget.run_usd", case.pipe.budget and case.pipe.budget.run_usd)]
-    caps.append(("upstream.credits_usd", case.up.credits_usd))
-    ceiling = wanted.get(("cost_usd", "<"))
-    caps.append(("the goal", ceiling and ceiling.limit))
+    budget, ceiling = case.pipe.budget, wanted.get(("cost_usd", "<"))
+    caps: list[tuple[str, float | None]] = [
+        ("pipeline.budget.run_usd", budget.run_usd if budget else None),
+        ("upstream.credits_usd", case.up.credits_usd),
+        ("the goal", ceiling.limit if ceiling else None),
+    ]
     for name, cap in caps if case.batch else ():
         if cap is not None and least > cap:
-            yield f"{whole.requests:,} requests cost about {usd(whole.cost_usd)}; {name} is {usd(cap)}"
+            bill = f"{whole.requests:,} requests cost about {usd(whole.cost_usd)}"
+            yield f"{bill}; {name} is {usd(cap)}"
 
 
 def slots_only_help(prepared: Prepared, bounds: Sequence[Bound]) -> bool:
@@ -93,14 +98,15 @@ def slots_only_help(prepared: Prepared, bounds: Sequence[Bound]) -> bool:
     )
     per_user = -(-len(prepared.items) // work.users)
     free = pipe.rate_limit is None or per_user <= pipe.rate_limit
-    rules = (pipe.adaptive, pipe.breaker, pipe.hedge, pipe.retry_budget, pipe.budget)
-    rules += (pipe.deadline_s, pipe.job_deadline_s, pipe.cache, pipe.pool_limit)
+    guards = (pipe.adaptive, pipe.breaker, pipe.hedge, pipe.retry_budget, pipe.budget)
+    limits = (pipe.deadline_s, pipe.job_deadline_s, pipe.cache, pipe.pool_limit)
     return (
         helped
         and work.kind == "batch"
         and free
         and pipe.slot == "before_timeout"
-        and not any(rules)
+        and not any(guards)
+        and not any(limits)
         and _indifferent(prepared.scenario.upstream)
         and _set_up_once(prepared.scenario)
     )

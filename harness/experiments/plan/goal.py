@@ -1,7 +1,7 @@
 """What a plan is to reach: goals in words, and the promises that must hold on the way."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -89,7 +89,9 @@ def parse_promise(text: str) -> tuple[str, str]:
     """
     found = _SLO.fullmatch(text)
     if found is None:
-        raise InputError(f"--slo {text}: expected a metric and a bound, such as timeout_rate<=0.001")
+        raise InputError(
+            f"--slo {text}: expected a metric and a bound, such as timeout_rate<=0.001"
+        )
     try:
         parse_slo({found[1]: found[2]})
     except FieldError as error:
@@ -123,7 +125,7 @@ def promises_of(
     return bounds
 
 
-def _add(into: dict[str, str], pairs: Sequence[tuple[str, str]], option: str) -> None:
+def _add(into: dict[str, str], pairs: Iterable[tuple[str, str]], option: str) -> None:
     for metric, bound in pairs:
         if metric in into:
             raise InputError(f"{option}: {metric} is bounded twice, {into[metric]} and {bound}")

@@ -87,6 +87,4 @@ def tightest(points: Sequence[Point], bounds: Sequence[Bound]) -> Bound:
     A share of requests that must succeed says little about what another slot is worth.
     """
     paced = [one for one in bounds if not one.metric.endswith(("_rate", "ok", "failed"))]
-    return max(
-        paced or bounds, key=lambda bound: max(excess(point, bound) for point in points)
-    )
+    return max(paced or bounds, key=lambda bound: max(excess(point, bound) for point in points))

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from math import ceil
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from harness.experiments.plan.judge import value
-from harness.experiments.points import Task
 from harness.experiments.plan.search import Candidate, Sweep
+from harness.experiments.points import Task
 from harness.scenario.model import Scenario
 from harness.scenario.slo import Bound
 from harness.statistics import Interval, compare, paired
@@ -21,20 +21,40 @@ NOTHING = 0.002
 """A change of the figure by less than this share of it is nothing to buy."""
 
 
-class Lever(msgspec.Struct, frozen=True, kw_only=True):
+class Lever(NamedTuple):
     """One unit more of something.
 
     Attributes:
         constraint: what it loosens: `concurrency`, `workers`, `provider limit`, `barrier`, ...
-        text: the unit, for a person.
-        share: of what there is; 1 for a switch.
-        changes: table and keys -> value, of the scenario.
+        path: the key that it turns.
+        step: what is added; a share of what is there if it is below 1.
+        unit: told with the new value in the braces.
+        kind: of the workload that it is for; None: any.
     """
 
     constraint: str
-    text: str
-    share: float
-    changes: dict[str, dict[str, Any]]
+    path: str
+    step: float
+    unit: str
+    kind: Literal["batch", "service"] | None = None
+
+
+LEVERS = (
+    Lever("concurrency", "pipeline.concurrency", 1, "one slot more ({:,})", "batch"),
+    Lever("concurrency", "pipeline.adaptive.highest", 1, "one slot more ({:,})"),
+    Lever("workers", "pipeline.workers", 1, "one worker more ({:,})", "service"),
+    Lever("queue", "pipeline.queue.size", TENTH, "a queue of {:,}", "service"),
+    Lever("barrier", "pipeline.barrier", -1, "no barrier", "batch"),
+    Lever("limit per user", "pipeline.rate_limit", TENTH, "{:,} a minute for each user"),
+    Lever("connections", "pipeline.pool_limit", 1, "one connection more ({:,})"),
+    Lever("retries", "pipeline.retries", 1, "one retry more ({:,})"),
+    Lever("time limit", "pipeline.attempt_timeout_s", -TENTH, "a time limit of {:g} s"),
+    Lever("budget", "pipeline.budget.run_usd", TENTH, "a budget of ${:,.4g}"),
+    Lever("provider limit", "upstream.throttle.requests_per_min", TENTH, "{:,} requests a minute"),
+    Lever("provider limit", "upstream.throttle.tokens_per_min", TENTH, "{:,} tokens a minute"),
+    Lever("provider limit", "upstream.throttle.concurrent", 1, "{:,} calls at the provider"),
+    Lever("provider capacity", "upstream.capacity.slots", 1, "{:,} slots of the provider"),
+)
 
 
 class Worth(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,86 +80,44 @@ class Worth(msgspec.Struct, frozen=True, kw_only=True):
     usd: float
 
 
-def levers(scenario: Scenario) -> Iterator[Lever]:
+class Turned(NamedTuple):
+    """A lever as it is turned: by what share of what there is, and the scenario with it."""
+
+    lever: Lever
+    text: str
+    share: float
+    scenario: Scenario
+
+
+def turned(scenario: Scenario) -> Iterator[Turned]:
     """Everything of which one unit more could help."""
-    yield from _pipeline(scenario)
-    yield from _provider(scenario)
+    kind = "batch" if scenario.workload.kind == "batch" else "service"
+    for lever in LEVERS:
+        path = lever.path.split(".")
+        now = _at(scenario, path)
+        idle = lever.path == "pipeline.concurrency" and scenario.pipeline.adaptive is not None
+        absent = now is None or now is False or (now == 0 and lever.step < 1)
+        if absent or idle or lever.kind not in {None, kind}:
+            continue
+        new: Any = now + (lever.step * now if abs(lever.step) < 1 else lever.step)
+        if isinstance(now, bool):
+            new = False
+        elif isinstance(now, int):
+            new = ceil(new)
+        share = abs(new - now) / now if now else 1.0
+        yield Turned(lever, lever.unit.format(new), share, _put(scenario, path, new))
 
 
-def _pipeline(scenario: Scenario) -> Iterator[Lever]:
-    pipe, batch = scenario.pipeline, scenario.workload.kind == "batch"
-    if not batch:
-        yield _more("workers", "pipeline", "workers", pipe.workers, "worker")
-        if (size := pipe.queue.size) > 0:
-            queue = msgspec.structs.replace(pipe.queue, size=size + ceil(TENTH * size))
-            share, unit = queue.size / size - 1, f"a queue of {queue.size:,}"
-            change = {"pipeline": {"queue": queue}}
-            yield Lever(constraint="queue", text=unit, share=share, changes=change)
-    elif pipe.adaptive is not None:
-        more = msgspec.structs.replace(pipe.adaptive, highest=pipe.adaptive.highest + 1)
-        change = {"pipeline": {"adaptive": more}}
-        share = 1 / pipe.adaptive.highest
-        yield Lever(constraint="concurrency", text="one slot", share=share, changes=change)
-    else:
-        yield _more("concurrency", "pipeline", "concurrency", pipe.concurrency, "slot")
-    if batch and pipe.barrier:
-        change = {"pipeline": {"barrier": False}}
-        yield Lever(constraint="barrier", text="no barrier", share=1.0, changes=change)
-        if pipe.batch_size is not None:
-            yield _more("barrier", "pipeline", "batch_size", pipe.batch_size, "review of a batch")
-    if pipe.rate_limit is not None:
-        yield _tenth("limit per user", "pipeline", "rate_limit", pipe.rate_limit, "a minute")
-    if pipe.pool_limit is not None:
-        yield _more("connections", "pipeline", "pool_limit", pipe.pool_limit, "connection")
-    yield _more("retries", "pipeline", "retries", pipe.retries, "retry")
-    if pipe.budget is not None and pipe.budget.run_usd is not None:
-        richer = pipe.budget.run_usd * (1 + TENTH)
-        change = {"pipeline": {"budget": msgspec.structs.replace(pipe.budget, run_usd=richer)}}
-        yield Lever(constraint="budget", text=f"${richer:.4g}", share=TENTH, changes=change)
+def _at(table: Any, path: Sequence[str]) -> Any:
+    for part in path:
+        table = getattr(table, part, None)
+    return table
 
 
-def _provider(scenario: Scenario) -> Iterator[Lever]:
-    throttle, capacity = scenario.upstream.throttle, scenario.upstream.capacity
-    for name, unit in (("requests_per_min", "requests"), ("tokens_per_min", "tokens")):
-        if (limit := getattr(throttle, name)) is not None:
-            more = limit + ceil(TENTH * limit)
-            change = {"upstream": {"throttle": msgspec.structs.replace(throttle, **{name: more})}}
-            text = f"{more:,} {unit} a minute"
-            share = more / limit - 1
-            yield Lever(constraint="provider limit", text=text, share=share, changes=change)
-    if (limit := throttle.concurrent) is not None:
-        more = msgspec.structs.replace(throttle, concurrent=limit + 1)
-        change = {"upstream": {"throttle": more}}
-        text = f"{limit + 1} calls at once"
-        yield Lever(constraint="provider limit", text=text, share=1 / limit, changes=change)
-    if capacity is not None and capacity.slots is not None:
-        more = msgspec.structs.replace(capacity, slots=capacity.slots + 1)
-        text, share = f"{more.slots} slots of the provider", 1 / capacity.slots
-        change = {"upstream": {"capacity": more}}
-        yield Lever(constraint="provider capacity", text=text, share=share, changes=change)
-
-
-def _more(constraint: str, table: str, key: str, now: int, unit: str) -> Lever:
-    text = f"one {unit} more ({now + 1})"
-    changes = {table: {key: now + 1}}
-    return Lever(constraint=constraint, text=text, share=1 / max(1, now), changes=changes)
-
-
-def _tenth(constraint: str, table: str, key: str, now: int, unit: str) -> Lever:
-    more = now + ceil(TENTH * now)
-    changes = {table: {key: more}}
-    return Lever(
-        constraint=constraint, text=f"{more:,} {unit}", share=more / now - 1, changes=changes
-    )
-
-
-def changed(scenario: Scenario, lever: Lever) -> Scenario:
-    """The scenario with one unit more."""
-    tables = {
-        name: msgspec.structs.replace(getattr(scenario, name), **keys)
-        for name, keys in lever.changes.items()
-    }
-    return msgspec.structs.replace(scenario, **tables)
+def _put(table: Any, path: Sequence[str], value: object) -> Any:
+    key, *rest = path
+    inner = _put(getattr(table, key), rest, value) if rest else value
+    return msgspec.structs.replace(table, **{key: inner})
 
 
 def worths(one: Candidate, bound: Bound, sweep: Sweep) -> list[Worth]:
@@ -150,30 +128,28 @@ def worths(one: Candidate, bound: Bound, sweep: Sweep) -> list[Worth]:
         bound: the promise whose figure counts.
         sweep: makes the runs.
     """
-    known = list(levers(one.configuration.scenario))
-    seeds = range(RUNS)
-    tasks = [one.seed(n) for n in seeds]
-    for lever in known:
-        tasks += [_with(one.seed(n), lever) for n in seeds]
+    known = list(turned(one.configuration.scenario))
+    tasks = [one.seed(n) for n in range(RUNS)]
+    tasks += [_with(one.seed(n), each) for each in known for n in range(RUNS)]
     points = sweep(tasks)
     groups = [points[at : at + RUNS] for at in range(0, len(points), RUNS)]
     before = [value(point, bound) for point in groups[0]]
     bill = sum(point.figures["cost_usd"] or 0.0 for point in groups[0]) / RUNS
     found = []
-    for lever, group in zip(known, groups[1:], strict=True):
+    for each, group in zip(known, groups[1:], strict=True):
         after = [value(point, bound) for point in group]
         dearer = sum(point.figures["cost_usd"] or 0.0 for point in group) / RUNS - bill
-        found.append(_worth(lever, bound, before, after, dearer))
+        found.append(_worth(each, bound, before, after, dearer))
     return sorted(found, key=lambda worth: (not worth.better, -worth.elasticity))
 
 
-def _with(task: Task, lever: Lever) -> Task:
-    label = f"{task.label}, {lever.text}" if task.label else lever.text
-    return msgspec.structs.replace(task, scenario=changed(task.scenario, lever), label=label)
+def _with(task: Task, each: Turned) -> Task:
+    label = f"{task.label}, {each.text}"
+    return msgspec.structs.replace(task, scenario=each.scenario, label=label)
 
 
 def _worth(
-    lever: Lever, bound: Bound, before: Sequence[float], after: Sequence[float], usd: float
+    each: Turned, bound: Bound, before: Sequence[float], after: Sequence[float], usd: float
 ) -> Worth:
     mean = sum(before) / len(before)
     up = ">" in bound.op
@@ -182,12 +158,12 @@ def _worth(
     change = paired(after, before)
     gain = change.mean if up else -change.mean
     return Worth(
-        constraint=lever.constraint,
-        unit=lever.text,
+        constraint=each.lever.constraint,
+        unit=each.text,
         before=mean,
         change=change,
         better=answer == "better",
-        elasticity=gain / abs(mean) / lever.share if mean else 0.0,
+        elasticity=gain / abs(mean) / each.share if mean else 0.0,
         usd=usd,
     )
 

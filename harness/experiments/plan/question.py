@@ -43,10 +43,11 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
         """What a reader should know of how it was asked."""
         if not any(knob.name == KEYS for knob in self.knobs):
             return []
-        return [
+        note = (
             "the pipeline sends one key: n keys stand for n times the provider's limits per key, "
             "as they are where the keys are used in turn"
-        ]
+        )
+        return [note]
 
 
 def ask(

@@ -33,6 +33,7 @@ class Candidate:
     Attributes:
         configuration: how the knobs are set.
         impossible: why it cannot be; None: nothing speaks against it.
+        like: one with fewer slots that held, where more can only help.
         points: its runs, the first seeds first.
         verdict: what they say; None: it has not run.
         why: they say so.
@@ -41,18 +42,21 @@ class Candidate:
     def __init__(self, configuration: Configuration, ruled_out: str | None) -> None:
         self.configuration = configuration
         self.impossible = ruled_out
+        self.like: Candidate | None = None
         self.points: list[Point] = []
         self.verdict: Verdict | None = "out" if ruled_out else None
         self.why = ruled_out or ""
 
     @property
     def holds(self) -> bool:
-        """Whether no run of it missed anything."""
-        return self.verdict in {"in", "close"}
+        """Whether no run of it missed anything, or of one that it can only be better than."""
+        return self.verdict in {"in", "close"} or (self.verdict is None and self.like is not None)
 
     @property
     def cost_usd(self) -> float:
-        """Of its run with the first seed, which all have in common."""
+        """Of its run with the first seed, which all have in common; else of its like."""
+        if not self.points and self.like is not None:
+            return self.like.cost_usd
         return self.points[0].figures["cost_usd"] or 0.0
 
     def mean(self, bound: Bound) -> float:
@@ -93,6 +97,8 @@ class Line:
         middle = (self._low + self._high) // 2
         one = self._members[middle]
         if one.holds:
+            for other in self._members[middle + 1 : self._high]:
+                other.like = one
             self._high = middle
             return
         for other in self._members[self._low : middle]:
@@ -100,9 +106,7 @@ class Line:
         self._low = middle + 1
 
 
-def candidates(
-    configurations: Sequence[Configuration], bounds: Sequence[Bound]
-) -> list[Candidate]:
+def candidates(configurations: Sequence[Configuration], bounds: Sequence[Bound]) -> list[Candidate]:
     """All of them, those that cannot be ruled out by their numbers."""
     return [Candidate(one, impossible(prepared_for(one.task), bounds)) for one in configurations]
 
@@ -127,13 +131,13 @@ def _lines(found: Sequence[Candidate], bounds: Sequence[Bound]) -> Iterator[Line
             groups.setdefault(group, []).append(one)
         else:
             yield Line([one])
-    for group in groups.values():
-        yield Line(sorted(group, key=lambda one: one.configuration.slots))
+    for members in groups.values():
+        yield Line(sorted(members, key=lambda one: one.configuration.slots))
 
 
 def cheapest_first(found: Sequence[Candidate]) -> Iterator[Candidate]:
     """Those that held, by dollars; where the bills are the same, by what else they take."""
-    left = [one for one in found if one.holds and one.points]
+    left = [one for one in found if one.holds]
     while left:
         least = min(one.cost_usd for one in left)
         same = [one for one in left if one.cost_usd <= SAME_DOLLARS * least]
@@ -168,7 +172,7 @@ def next_cheaper(
     for one in found:
         if one is best or one.impossible is not None:
             continue
-        dollars = one.cost_usd if one.points else best.cost_usd  # settled by a neighbour: the same
+        dollars = one.cost_usd if one.points else best.cost_usd  # settled by its like: the same
         if least <= dollars <= limit and one.configuration.resources < took:
             same.append(one)
         elif dollars < least:

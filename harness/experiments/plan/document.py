@@ -1,0 +1,94 @@
+"""A plan as data: the JSON that machines read, and the numbers of its pictures."""
+
+from typing import Any
+
+from harness.experiments.plan.answer import Plan
+from harness.experiments.plan.curve import frontier
+from harness.experiments.plan.goal import shown
+from harness.experiments.plan.judge import predicted, value
+from harness.experiments.plan.levers import binding
+from harness.experiments.plan.search import Candidate
+
+ORDER = (
+    "cheapest: dollars first, bills within 1 % being the same; then the fewest API keys, slots or "
+    "workers, and retries"
+)
+
+
+def document(plan: Plan) -> dict[str, Any]:
+    """Everything that a plan found, for `--json`."""
+    question, worth = plan.question, binding(plan.worths)
+    return {
+        "scenario": question.scenario.name,
+        "variant": question.variant,
+        "engine": question.engine,
+        "goals": [goal.text for goal in question.goals],
+        "promises": [shown(bound) for bound in question.bounds],
+        "order": ORDER,
+        "holds": plan.holds,
+        "winner": _told(plan, plan.winner),
+        "next_cheaper": _told(plan, plan.cheaper),
+        "why": plan.why or None,
+        "closest": None if plan.winner else _told(plan, plan.best),
+        "binding": None if worth is None else worth.constraint,
+        "next_unit": [
+            {
+                "constraint": one.constraint,
+                "unit": one.unit,
+                "metric": plan.tightest.metric,
+                "before": one.before,
+                "change": one.change.mean,
+                "half_width": one.change.half_width,
+                "better": one.better,
+                "elasticity": one.elasticity,
+                "cost_usd": one.usd,
+            }
+            for one in plan.worths
+        ],
+        "verified": {
+            name: {"engine": "virtual", "missed": one.missed, "agrees": one.agrees}
+            for name, one in plan.verified.items()
+        },
+        "curve": plan.curve
+        and {
+            "knob": plan.curve.knob,
+            "metric": plan.curve.metric,
+            "dots": plan.curve.dots,
+            "knee": plan.curve.knee,
+        },
+        "frontier": [one.configuration.label for one in on_frontier(plan)],
+        "configurations": [_told(plan, one) for one in plan.candidates],
+        "notes": question.notes,
+    }
+
+
+def _told(plan: Plan, one: Candidate | None) -> dict[str, Any] | None:
+    if one is None:
+        return None
+    told: dict[str, Any] = {
+        "configuration": one.configuration.label,
+        "settings": one.configuration.flags(),
+        "verdict": one.verdict,
+        "why": one.why,
+        "runs": len(one.points),
+    }
+    for bound in plan.question.bounds if one.points else ():
+        told[bound.metric] = one.mean(bound)
+    if one.points:
+        told["cost_usd"] = one.cost_usd
+    if len(one.points) > 1:
+        near = predicted(one.points, plan.tightest)
+        told["next_run"] = {"metric": plan.tightest.metric, "low": near.low, "high": near.high}
+    return told
+
+
+def on_frontier(plan: Plan) -> list[Candidate]:
+    """What nothing beats in both cost and time, the cheapest first; of all that ran."""
+    ran = [one for one in plan.candidates if one.points]
+    up = ">" in plan.tightest.op
+    dots = [
+        (one.cost_usd, -figure if up else figure)
+        for one in ran
+        for figure in [value(one.points[0], plan.tightest)]
+    ]
+    return [ran[at] for at in frontier(dots)]
