@@ -1,5 +1,5 @@
 # Every recipe is one line of work; all of them use the environment that `make setup` makes.
-.PHONY: setup run test fuzz lint types gate bench mock clean
+.PHONY: setup run test fuzz swarm lint types gate bench mock clean
 
 setup:  ## make .venv with everything that the tests need
 	python3 -m venv .venv && .venv/bin/pip install -q -c constraints.txt -e '.[test]'
@@ -12,6 +12,9 @@ test:  ## all tests
 
 fuzz:  ## 150,000 hostile conversations with the mock, other ones every time; about a quarter of an hour
 	FUZZ_LONG=1 .venv/bin/python -m pytest -q tests/test_fuzz.py
+
+swarm:  ## two hundred random worlds; a failure prints its seed and its scenario
+	SWARM=200 .venv/bin/python -m pytest -q tests/test_swarm.py
 
 lint:  ## rules and format
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .

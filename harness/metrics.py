@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from harness.attribution import STAGES, stages, verdict
-from harness.records import Record, requests
+from harness.records import LOST, Record, requests
 
 Rows = Sequence[Record]
 
@@ -203,6 +203,7 @@ def summary(
         "requests": n,
         **{outcome: tally.outcomes[outcome] for outcome in ("ok", "timed_out", "failed")},
         "rejected": tally.outcomes["rejected"],
+        "lost": sum(rows[-1].error == LOST for rows in tally.requests),
         "answered": tally.answered,
         "attempts": attempts_sent(records),
         "duration_s": length,

@@ -97,6 +97,25 @@ HEDGE_LOST = "hedge_lost"
 """The error word of a call whose twin answered first."""
 
 
+LOST = "lost"
+"""The error word of a request that was asked, and of which whoever should serve it knows nothing.
+"""
+
+
+def lost(key: str, user: str, t_intended: float, t_end: float) -> Record:
+    """The one row of a request that was lost, and given up at `t_end`."""
+    return Record(
+        key=key,
+        attempt=0,
+        user=user,
+        t_intended=t_intended,
+        t_queued=t_intended,
+        t_end=t_end,
+        outcome="failed",
+        error=LOST,
+    )
+
+
 def in_order(records: Iterable[Record]) -> list[Record]:
     """Rows sorted by request, then attempt; a call that lost its race is never the last."""
     return sorted(records, key=lambda row: (row.key, row.error != HEDGE_LOST, row.attempt))

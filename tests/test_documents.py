@@ -246,10 +246,10 @@ def test_patterns_find_their_offence(pattern: re.Pattern[str], line: str) -> Non
 
 
 def test_recipes_are_one_line_each() -> None:
-    """Every recipe of the Makefile is one line of work, and there are about eight."""
+    """Every recipe of the Makefile is one line of work, and there are about a dozen."""
     text = (ROOT / "Makefile").read_text()
     recipes = re.findall(r"^(\w+):.*\n((?:\t.+\n)+)", text, re.MULTILINE)
-    assert len(recipes) in range(7, 11)
+    assert len(recipes) in range(7, 16)
     assert [name for name, body in recipes if body.count("\n") > 1] == []
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.cli.main import main
-from harness.experiments import run as running
+from harness.experiments import reports
 from harness.experiments.gate import (
     Baseline,
     Figures,
@@ -241,7 +241,7 @@ def test_tolerances_are_the_baselines_own(guarded: Gate) -> None:
 
 def test_a_broken_invariant_fails(guarded: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that lost a request is no run, however good its figures, and the reason is told."""
-    monkeypatch.setattr(running, "violations", lambda *_, **__: ["7 requests lost, first [r3]"])
+    monkeypatch.setattr(reports, "violations", lambda *_, **__: ["7 requests lost, first [r3]"])
     code, out, _ = guarded()
     assert code == 1
     assert "invariant: 7 requests lost, first [r3]" in out
@@ -250,7 +250,7 @@ def test_a_broken_invariant_fails(guarded: Gate, monkeypatch: pytest.MonkeyPatch
 
 def test_an_invalid_run_makes_no_baseline(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is held to a run that says nothing, and no file is left."""
-    monkeypatch.setattr(running, "violations", lambda *_, **__: ["7 requests lost"])
+    monkeypatch.setattr(reports, "violations", lambda *_, **__: ["7 requests lost"])
     code, _, err = gate("--update", "--scenario", "tiny.toml")
     assert code == 2
     assert err == "harness: tiny.toml, fast: invariant: 7 requests lost: not a baseline\n"

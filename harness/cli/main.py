@@ -5,6 +5,7 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
+from harness.cli.agree import agree
 from harness.cli.alerts import alerts
 from harness.cli.corpus import corpus
 from harness.cli.gate import gate
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command("plan")(plan_command)
+app.command()(agree)
 app.command()(gate)
 app.command()(lint)
 app.command()(corpus)

@@ -8,6 +8,7 @@ from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -29,18 +30,21 @@ from harness.engines.base import Prepared, Target
 from harness.engines.real import Endpoint
 from harness.engines.target import load_target
 from harness.errors import InputError
+from harness.experiments.agree import Agreement, agreements
 from harness.experiments.compare import explain_connections
 from harness.experiments.journalled import check_journals, place_of
 from harness.experiments.lint import lint, lint_lines
 from harness.experiments.means import means
-from harness.experiments.run import REAL, Run, engine_named, prepare_variant, run_and_save
+from harness.experiments.run import ENGINES, REAL, Run, engine_named, prepare_variant, run_and_save
 from harness.files import write_whole
+from harness.report.agreement import agreement_tables
 from harness.report.headline import best_of, headline, lessons
 from harness.report.table import run_table
 from harness.report.text import percent, usd
 from harness.scenario.load import ScenarioFile, load_file
 
 STDOUT = "-"
+ALL = "all"
 INTERRUPTED = 130
 NO_MONEY = 4
 MOST_SEEDS = 10_000
@@ -100,15 +104,16 @@ def run(
     endpoint = options.endpoint(engine)
     overrides = [*_corpus_overrides(corpus), *(sets or []), *options.overrides]
     file = load_file(scenario, overrides, variant)
-    if endpoint is None:
-        engine_named(engine)
+    engines = _engines(engine)
     client = load_target(target) if target else None
-    chosen = _seeds(seed, seeds, file)
+    chosen = seeds_of(seed, seeds, file)
     names = file.names(variant)
     prepared = {name: prepare_variant(file, name, scenario.parent) for name in names}
     folder = out or Path("results/runs") / file.written.name
     check_folder("--out", folder)
-    places = [place_of(folder, name, engine, one) for name in names for one in chosen]
+    places = [
+        place_of(folder, name, how, one) for name in names for how in engines for one in chosen
+    ]
     if endpoint:
         check_plan(list(prepared.values()), len(places))
     check_journals(places, list(prepared.values()), resume=resume, real=endpoint is not None)
@@ -121,16 +126,17 @@ def run(
         if endpoint:
             prepared = {n: agreed(console, it, endpoint, yes=yes) for n, it in prepared.items()}
         runs, broken_off = _run_all(
-            file, prepared, engine, chosen, client, folder, resume=resume, endpoint=endpoint
+            file, prepared, engines, chosen, client, folder, resume=resume, endpoint=endpoint
         )
         explain_connections(runs)
-        reports = [one.report for one in runs]
+        told = agreements(runs)
+        document = _document([one.report for one in runs], told)
         if json_to is not None and json_to != STDOUT:
-            write_json(json_to, _document(reports))  # before a reader of the table can go away
-        _tell(console, file, scenario, prepared, reports)
+            write_json(json_to, document)  # before a reader of the table can go away
+        _tell(console, file, scenario, prepared, document)
     if json_to == STDOUT:
-        write_json(json_to, _document(reports))
-    return INTERRUPTED if broken_off else _exit_code(runs)
+        write_json(json_to, document)
+    return INTERRUPTED if broken_off else _exit_code(runs, told)
 
 
 def _corpus_overrides(corpus: str | None) -> list[str]:
@@ -140,7 +146,21 @@ def _corpus_overrides(corpus: str | None) -> list[str]:
     return [f"workload.corpus={json.dumps(corpus)}", "workload.columns={}"]
 
 
-def _seeds(seed: int | None, seeds: str | None, file: ScenarioFile) -> list[int]:
+def _engines(name: str) -> list[str]:
+    """The engines that a name stands for: `all` are those that need no money."""
+    if name == ALL:
+        return list(ENGINES)
+    if name != REAL:
+        engine_named(name)
+    return [name]
+
+
+def seeds_of(seed: int | None, seeds: str | None, file: ScenarioFile) -> list[int]:
+    """The seeds that `--seed` or `--seeds` ask for.
+
+    Raises:
+        InputError: they are none, or too many.
+    """
     if seeds is None:
         return [file.written.seed if seed is None else seed]
     first, dash, last = seeds.partition("-")
@@ -187,7 +207,7 @@ def _foretell(console: Console, prepared: dict[str, Prepared], *, foreign: bool)
 def _run_all(
     file: ScenarioFile,
     prepared: dict[str, Prepared],
-    engine: str,
+    engines: Sequence[str],
     seeds: Sequence[int],
     target: Target | None,
     folder: Path,
@@ -196,10 +216,10 @@ def _run_all(
     endpoint: Endpoint | None,
 ) -> tuple[list[Run], bool]:
     """The runs, each saved as soon as it has ended, and whether Ctrl-C came before the last."""
-    plan = [(name, seed) for name in prepared for seed in seeds]
+    plan = [(name, how, seed) for name in prepared for how in engines for seed in seeds]
     runs: list[Run] = []
     with Watcher(len(plan)) as watcher:
-        for name, seed in plan:
+        for name, engine, seed in plan:
             try:
                 one = run_and_save(
                     prepared[name],
@@ -228,9 +248,12 @@ def _tell(
     file: ScenarioFile,
     path: Path,
     prepared: dict[str, Prepared],
-    reports: Sequence[dict[str, Any]],
+    document: dict[str, Any],
 ) -> None:
+    reports = document["runs"]
     console.print(run_table(reports, file.written.variants))
+    for table in agreement_tables(document["agreement"]):
+        console.print(table)
     console.print(f"\n[bold]{escape(headline(reports))}[/]")
     for lesson in lessons(reports):
         console.print(f"  {escape(lesson)}")
@@ -253,10 +276,10 @@ def _tell(
     )
 
 
-def _document(reports: list[dict[str, Any]]) -> dict[str, Any]:
+def _document(reports: list[dict[str, Any]], told: Sequence[Agreement]) -> dict[str, Any]:
     return {
         "runs": reports,
-        "agreement": [],
+        "agreement": msgspec.to_builtins(told),
         "means": means(reports),
         "headline": headline(reports),
         "lessons": lessons(reports),
@@ -279,9 +302,9 @@ def write_json(where: str, document: dict[str, Any]) -> None:
         raise InputError(f"--json {where}: cannot be written: {error.strerror}") from error
 
 
-def _exit_code(runs: Sequence[Run]) -> int:
+def _exit_code(runs: Sequence[Run], told: Sequence[Agreement]) -> int:
     if not all(one.report["valid"] for one in runs):
         return 3
     if any(one.result.stopped == "budget" for one in runs):
         return NO_MONEY
-    return 0 if all(one.as_expected for one in runs) else 1
+    return 0 if all(one.as_expected for one in runs) and all(one.agreed for one in told) else 1

@@ -22,7 +22,7 @@ from harness.pipeline.context import Context
 from harness.pipeline.dispatch import OUTCOME_OF_STOP, Stop
 from harness.pipeline.progress import Progress
 from harness.pipeline.service.host import Host
-from harness.records import HITS, Record
+from harness.records import HITS, Record, lost
 from harness.workload import (
     arrival_key,
     arrival_user,
@@ -202,7 +202,7 @@ class Visits:
         seen = {row.key for row in self.records}
         for key, intended in self.intended.items():
             if key not in seen and self.stopped is None:
-                self.records.append(_lost(key, intended, asyncio.get_running_loop().time()))
+                self.records.append(lost(key, "", intended, asyncio.get_running_loop().time()))
 
     def _from_intended(self, row: Record) -> Record:
         intended = self.intended.get(row.key, row.t_intended)
@@ -236,15 +236,3 @@ def _hint_s(data: bytes) -> float:
     except (msgspec.MsgspecError, TypeError, KeyError):
         return 0.0
     return told or 0.0
-
-
-def _lost(key: str, intended: float, now: float) -> Record:
-    return Record(
-        key=key,
-        attempt=0,
-        t_intended=intended,
-        t_queued=intended,
-        t_end=now,
-        outcome="failed",
-        error="lost",
-    )

@@ -14,7 +14,8 @@ import msgspec
 
 from harness.engines.base import CORPUS_SEED, Prepared, prepare
 from harness.experiments.journalled import digest_of, product_version
-from harness.experiments.run import doubts_of, engine_named, figures_of
+from harness.experiments.reports import doubts_of, figures_of
+from harness.experiments.run import engine_named
 from harness.scenario.load import ScenarioFile
 from harness.scenario.model import Scenario
 from harness.scenario.pipeline import Pipeline, Queue

@@ -1,7 +1,7 @@
 """One scenario, some variants, some seeds, one engine: runs, and the JSON that tells of them."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,21 +15,16 @@ from harness.engines.real import Endpoint, run_real
 from harness.engines.virtual import run_on_virtual_clock
 from harness.errors import InputError
 from harness.experiments.journalled import header_of, open_journal, place_of
+from harness.experiments.reports import report_of
 from harness.files import write_whole
-from harness.invariants import violations
-from harness.metrics import Tally, accuracy, summary
-from harness.pipeline.cache import near_precision
+from harness.metrics import Tally
 from harness.pipeline.journal import Replayed
-from harness.records import HITS, records_sha256, requests, write_jsonl
+from harness.records import requests, write_jsonl
 from harness.scenario.load import ScenarioFile
-from harness.scenario.slo import parse_slo
-from mock_llm.cassette import torn
-from mock_llm.config import Upstream
-from mock_llm.network import aimless
 
 ENGINES: dict[str, Engine] = {"virtual": run_on_virtual_clock, "live": run_live}
 REAL = "real"
-PLANNED = ("theory", "sim", "virtual", "live", "real", "all")
+PLANNED = ("theory", "sim", "virtual", "live", "real")
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,17 +111,52 @@ def run_one(
     """
     fly = engine_named(engine) if endpoint is None else partial(run_real, endpoint=endpoint)
     result = fly(prepared, seed=seed, target=target, on_progress=on_progress, replayed=replayed)
+    return run_of(
+        prepared,
+        result,
+        variant=variant,
+        expect=expect,
+        engine=engine,
+        seed=seed,
+        foreign=target is not None,
+        resumed=replayed is not None and bool(replayed.rows),
+    )
+
+
+def run_of(
+    prepared: Prepared,
+    result: EngineResult,
+    *,
+    variant: str,
+    expect: str,
+    engine: str,
+    seed: int,
+    foreign: bool = False,
+    resumed: bool = False,
+) -> Run:
+    """Everything that is told of what an engine, or a load test, brought back.
+
+    Args:
+        prepared: what was run.
+        result: what came of it.
+        variant: its name.
+        expect: whether it is to keep its promises.
+        engine: who ran it.
+        seed: of the weather.
+        foreign: a target took the pipeline's place.
+        resumed: it went on with a run that was broken off.
+    """
     failed = result.stopped == "job_deadline"
     settings = prepared.scenario.pipeline
     if prepared.scenario.workload.kind != "batch":  # a service's slots are its workers
         settings = msgspec.structs.replace(settings, concurrency=settings.workers)
-    if target is not None:  # its time limits are its own
+    if foreign:  # its time limits are its own
         settings = msgspec.structs.replace(settings, attempt_timeout_s=None, slot="before_timeout")
     found = bottlenecks(result.records, settings, job_failed=failed)
-    if replayed is not None and replayed.rows and not settings.barrier:
+    if resumed and not settings.barrier:
         # Each process began with all that was left: these are waves, and nothing waited for them.
         found = [bottleneck for bottleneck in found if bottleneck.cause != "barrier"]
-    if target is not None:  # how many calls it makes at once for a review is its own affair
+    if foreign:  # how many calls it makes at once for a review is its own affair
         found = [bottleneck for bottleneck in found if bottleneck.cause != "semaphore_not_acquired"]
     return Run(
         prepared=prepared,
@@ -134,9 +164,7 @@ def run_one(
         engine=engine,
         seed=seed,
         result=result,
-        report=_report(
-            prepared, variant, expect, engine, seed, result, found, foreign=target is not None
-        ),
+        report=report_of(prepared, variant, expect, engine, seed, result, found, foreign=foreign),
         bottlenecks=found,
     )
 
@@ -194,150 +222,6 @@ def run_and_save(
         if replayed is not None and replayed.journal is not None:
             replayed.journal.close()
     return one
-
-
-def _report(
-    prepared: Prepared,
-    variant: str,
-    expect: str,
-    engine: str,
-    seed: int,
-    result: EngineResult,
-    found: Sequence[Bottleneck],
-    *,
-    foreign: bool,
-) -> dict[str, Any]:
-    """The run as the JSON contract has it; `foreign` when a target took the pipeline's place."""
-    scenario = prepared.scenario
-    invalid = doubts_of(prepared, result, foreign=foreign)
-    figures = figures_of(prepared, result)
-    report = {
-        "scenario": scenario.name,
-        "variant": variant,
-        "engine": engine,
-        "seed": seed,
-        "valid": not invalid,
-        "invalid_reasons": invalid,
-        "stopped": result.stopped,
-        **figures,
-        **money_figures(result),
-        "wall_s": result.wall_s,
-        "near_hits": near_precision(_near(result), result.truths or prepared.truths),
-        "corpus": {
-            "name": prepared.corpus.name,
-            "reviews": len(prepared.corpus.reviews),
-            "warnings": list(prepared.corpus.guards.warnings),
-        },
-        "projection": None if foreign else msgspec.to_builtins(prepared.projection),
-        "certificate": result.certificate,
-        "bottlenecks": msgspec.to_builtins(found),
-        "client_findings": [one.told() for one in result.client_findings or ()],
-        "notes": [*prepared.corpus.notes, *_doubts(scenario.upstream), *result.notes],
-        "expect": expect,
-        "records_sha256": records_sha256(result.records),
-    }
-    wanted = len(prepared.items if result.submitted is None else result.submitted)
-    report["notes"] += _endings(result, figures, wanted)
-    if engine == "virtual":
-        report["notes"].append("no CPU cost is modelled: the virtual clock counts waiting only")
-    return {**report, "slo": slo_of(scenario.slo, report)}
-
-
-def doubts_of(prepared: Prepared, result: EngineResult, *, foreign: bool = False) -> list[str]:
-    """Why a run says nothing, by what its engine found and by the laws that every run obeys.
-
-    Args:
-        prepared: what was run.
-        result: what came of it.
-        foreign: a target took the pipeline's place.
-    """
-    broken = violations(
-        result.records,
-        result.submitted or [item.key for item in prepared.items],
-        complete=result.stopped in {None, "job_deadline", "budget"} and not result.invalid,
-        one_success=not foreign,
-    )
-    return [*result.invalid, *(f"invariant: {text}" for text in broken[:5])]
-
-
-def figures_of(prepared: Prepared, result: EngineResult) -> dict[str, Any]:
-    """Every figure of a run that can be promised, by the names of the JSON contract."""
-    pipe, failed = prepared.scenario.pipeline, result.stopped == "job_deadline"
-    return {
-        **summary(
-            result.records,
-            baseline_usd_per_m=pipe.baseline_usd_per_m,
-            repeats_in_input=prepared.corpus.guards.repeats_in_input,
-            job_failed=failed,
-            batch_size=pipe.batch_size or 10,
-        ),
-        # A job past its deadline hands over no labels either.
-        "accuracy": accuracy({} if failed else _judged(result), result.truths or prepared.truths),
-        "context_bytes": result.context_bytes,
-    }
-
-
-def _endings(result: EngineResult, figures: Mapping[str, Any], wanted: int) -> Iterator[str]:
-    """How a run ended before its work did."""
-    if result.stopped in {"interrupted", "never_answered"}:
-        yield f"broken off: {figures['requests']:,} of {wanted:,} requests had begun"
-    if result.stopped == "budget":
-        unsent = figures["verdicts"].get("budget", 0)
-        yield (
-            f"the budget stopped it: {unsent:,} requests were not sent; with more money --resume "
-            "goes on with them"
-        )
-
-
-def money_figures(result: EngineResult) -> dict[str, Any]:
-    """What was wasted, estimated and held, and what may have been paid twice; None of a target."""
-    money = result.money
-    wasted = None if money is None else {**money.kind_usd}
-    if wasted is not None:
-        del wasted["useful"]
-    return {
-        "wasted_usd": wasted,
-        "estimated_usd": None if money is None else money.estimated_usd,
-        "held_usd": None if money is None else money.held_usd,
-        "overruns": None if money is None else money.overruns,
-        "reconciliation": result.reconciliation,
-        "possibly_paid_twice_usd": sum(row.cost_usd for row in result.in_doubt),
-        "in_doubt": [f"{row.key} attempt {row.attempt}" for row in result.in_doubt],
-    }
-
-
-def _doubts(upstream: Upstream) -> list[str]:
-    return [*torn(upstream), *aimless(upstream)]
-
-
-def _judged(result: EngineResult) -> dict[str, str | None]:
-    """Labels that the provider gave: one from the cache is the same judgement once more."""
-    hits = {row.key for row in result.records if row.cache in HITS}
-    return {key: label for key, label in result.labels.items() if key not in hits}
-
-
-def _near(result: EngineResult) -> dict[str, str | None]:
-    """Labels that were handed out for texts which are only nearly those that were answered."""
-    near = {row.key for row in result.records if row.cache == "near"}
-    return {key: label for key, label in result.labels.items() if key in near}
-
-
-def slo_of(bounds: Mapping[str, str], report: Mapping[str, Any]) -> dict[str, Any]:
-    """Each promise with what was measured; all must hold."""
-    checks = []
-    for bound in parse_slo(bounds):
-        value: Any = report
-        for part in bound.metric.split("."):
-            value = value[part]
-        checks.append(
-            {
-                "metric": bound.metric,
-                "bound": f"{bound.op} {bound.limit:g}",
-                "value": value,
-                "passed": value is not None and bound.holds(value),
-            }
-        )
-    return {"passed": all(check["passed"] for check in checks), "checks": checks}
 
 
 def save(run: Run, folder: Path) -> Path:

@@ -16,6 +16,7 @@ KNOWN_METRICS = (
     "timed_out",
     "failed",
     "rejected",
+    "lost",
     "attempts",
     "duration_s",
     "throughput_per_s",
