@@ -27,11 +27,17 @@ from harness.experiments.plan import (
     shown,
     value,
 )
-from harness.experiments.plan.document import ORDER, document, on_frontier
+from harness.experiments.plan.document import ORDER, document, on_frontier, price_of
 from harness.report.text import usd
 from harness.scenario.load import BASE
 
 POINTS = "points.jsonl"
+WORDS: dict[str | None, tuple[str, str]] = {
+    "in": ("green", "holds"),
+    "close": ("yellow", "holds so far"),
+    "out": ("red", "misses"),
+    None: ("dim", "not run"),
+}
 SHOWN = 8
 """Rows of the table: the answer, its neighbours, and what else is near."""
 
@@ -86,6 +92,7 @@ def plan_command(
     with executor(jobs or os.cpu_count() or 1, dask) as pool, Stages() as stages:
         run = partial(sweep, pool=pool, kept=kept, on_point=stages.count)
         found = plan(question, run, stages.begin)
+    folder.mkdir(parents=True, exist_ok=True)  # made already, unless nothing had to run
     write_json(str(folder / "plan.json"), document(found))
     pictures = draw(found, folder)
     if json_to is not None:
@@ -116,8 +123,9 @@ def draw(found: Plan, folder: Path) -> list[Path]:
         )
     ran = [one for one in found.candidates if one.points]
     if len(ran) > 1:
+        name, price = price_of(found)
         spots = [
-            Spot(one.cost_usd, value(one.points[0], about), one.holds, one.configuration.label)
+            Spot(price(one), value(one.points[0], about), one.holds, one.configuration.label)
             for one in ran
         ]
         made.append(folder / "frontier.png")
@@ -125,6 +133,7 @@ def draw(found: Plan, folder: Path) -> list[Path]:
             made[-1],
             spots,
             title=title,
+            price=name,
             metric=about.metric,
             best=[ran.index(one) for one in on_frontier(found)],
             chosen=ran.index(best) if best else None,
@@ -150,7 +159,8 @@ def _tell(console: Console, found: Plan, pictures: list[Path]) -> None:
         f"{len(found.candidates):,} configurations, {ran:,} of them run, {runs:,} runs; {ORDER}",
         soft_wrap=True,
     )
-    console.print(_table(found))
+    if ran:
+        console.print(_table(found))
     for line in _answer(found):
         console.print(escape(line), soft_wrap=True)
     for note in question.notes:
@@ -165,14 +175,14 @@ def _table(found: Plan) -> Table:
     for header in ("configuration", "dollars", about, "runs", "verdict"):
         table.add_column(header, overflow="fold")
     for one in _rows(found):
-        mark = {"in": "green", "close": "yellow"}.get(one.verdict or "", "red")
-        word = "recommended" if one is found.winner else one.verdict or ""
+        color, word = WORDS[one.verdict]
+        word = "recommended" if one is found.winner else word
         table.add_row(
             escape(one.configuration.label),
             usd(one.cost_usd) if one.points else "",
             f"{one.mean(found.tightest):.4g}" if one.points else "",
             str(len(one.points)),
-            f"[{mark}]{word}[/]: {escape(one.why)}",
+            f"[{color}]{word}[/]: {escape(one.why)}",
         )
     return table
 
@@ -180,7 +190,7 @@ def _table(found: Plan) -> Table:
 def _rows(found: Plan) -> list[Candidate]:
     """The answer and what is next to it on either side."""
     rows = [one for one in (found.cheaper, found.winner) if one is not None]
-    rows += [one for one in cheapest_first(found.candidates) if one not in rows]
+    rows += [one for one in cheapest_first(found.candidates) if one.points and one not in rows]
     rows += [one for one in on_frontier(found) if one not in rows] if not found.winner else []
     if not rows and (best := found.best):
         rows = [best]
@@ -195,7 +205,8 @@ def _answer(found: Plan) -> list[str]:
         lines = [f"recommended: {best.configuration.label}: {best.why}"]
         if found.cheaper is not None:
             one = found.cheaper
-            lines.append(f"  next cheaper: {one.configuration.label}: {one.verdict}: {one.why}")
+            word = WORDS[one.verdict][1]
+            lines.append(f"  next cheaper: {one.configuration.label}: {word}: {one.why}")
         for name, said in found.verified.items():
             same = "the same figures" if said.agrees else "other figures than the planning engine"
             word = f"misses {said.missed}" if said.missed else "holds"

@@ -73,9 +73,11 @@ def _leave_interrupts_alone() -> None:
 def _cluster(address: str) -> Iterator[Executor]:
     try:
         from distributed import Client
+        from distributed.comm.addressing import get_address_host_port
     except ImportError:
         raise InputError("--dask: needs the dask extra: pip install -e '.[dask]'") from None
     try:
+        get_address_host_port(address)  # a client that cannot read it complains again at its end
         connect: Any = Client  # it has no types
         client = connect(address, timeout=CLUSTER_PATIENCE_S, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:

@@ -137,12 +137,13 @@ def plan(question: Question, sweep: Sweep, tell: Callable[[str], None] = lambda 
 
 def _why(found: Sequence[Candidate], one: Candidate | None) -> str:
     """What makes a goal infeasible: the bound that rules out the best, or what the closest did."""
+    ruled_out = [other.impossible for other in found if other.impossible is not None]
+    nearest = min(ruled_out, default=None)
     if one is None:
-        return found[-1].impossible or ""
+        return nearest.text if nearest else ""
     text = f"the closest is {one.configuration.label}: {one.why}"
-    ruled_out = [other for other in found if other.impossible is not None]
-    if ruled_out:
-        text += f"; {len(ruled_out)} cannot: {ruled_out[-1].impossible}"
+    if nearest is not None:
+        text += f"; {len(ruled_out)} cannot, for one {nearest.text}"
     return text
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from math import sqrt
+from typing import NamedTuple
 
 from harness.engines.base import Prepared
 from harness.experiments.lint.asked import paces
@@ -21,19 +22,31 @@ _SPEED = {"duration_s": "<=", "throughput_per_s": ">="}
 _COUNTS = {"success_rate", "timeout_rate", "ok", "failed", "timed_out", "requests"}
 
 
-def impossible(prepared: Prepared, bounds: Sequence[Bound]) -> str | None:
-    """Why no run of this can keep the promises, with the numbers; None where nothing says so."""
+class Reason(NamedTuple):
+    """Why something cannot be.
+
+    Attributes:
+        over: what is needed, over what there is; above 1.
+        text: with the numbers.
+    """
+
+    over: float
+    text: str
+
+
+def impossible(prepared: Prepared, bounds: Sequence[Bound]) -> Reason | None:
+    """Why no run of this can keep the promises; None where nothing says so."""
     case = Case(prepared)
     wanted = {(bound.metric, bound.op[0]): bound for bound in bounds}
     reasons = [*_money(case, wanted)]
     reasons += _batch(case, wanted) if case.batch else _arrivals(case, wanted)
-    return reasons[0] if reasons else None
+    return max(reasons, default=None)
 
 
 Wanted = dict[tuple[str, str], Bound]
 
 
-def _batch(case: Case, wanted: Wanted) -> Iterator[str]:
+def _batch(case: Case, wanted: Wanted) -> Iterator[Reason]:
     """Calls and slots, and limits a minute, leave a least time."""
     calls = case.calls
     ends = wanted.get(("duration_s", "<"))
@@ -48,10 +61,12 @@ def _batch(case: Case, wanted: Wanted) -> Iterator[str]:
     all_paces = [(p.least_s / (1 if n else means), p) for n, p in enumerate(paces(case))]
     least_s, pace = max(all_paces, key=lambda pair: pair[0])
     if least_s > end_s:
-        yield f"{pace.what} take {length(pace.least_s)} at least; {told}"
+        factor = pace.least_s / end_s
+        text = f"{pace.what} take {length(pace.least_s)} at least; {told}; {pace.advice(factor)}"
+        yield Reason(factor, text)
 
 
-def _arrivals(case: Case, wanted: Wanted) -> Iterator[str]:
+def _arrivals(case: Case, wanted: Wanted) -> Iterator[Reason]:
     """What comes by itself and is to be answered must fit in until the last deadline."""
     share = wanted.get(("success_rate", ">"))
     end_s, late_s = case.work.duration_s, case.deadline_s
@@ -64,10 +79,11 @@ def _arrivals(case: Case, wanted: Wanted) -> Iterator[str]:
     served = most * (end_s + late_s) + (per_min or 0)
     needed = share.limit * len(case.starts) * (1 - case.repeats if case.pipe.cache else 1)
     if needed > served * (1 + ERRORS / sqrt(max(1.0, served))):
-        yield f"{rate(case.offered_per_s)} come; {what} serve {rate(most)} at most"
+        text = f"{rate(case.offered_per_s)} come; {what} serve {rate(most)} at most"
+        yield Reason(needed / served, text)
 
 
-def _money(case: Case, wanted: Wanted) -> Iterator[str]:
+def _money(case: Case, wanted: Wanted) -> Iterator[Reason]:
     """Answers cost something."""
     whole, share = case.prepared.projection, wanted.get(("success_rate", ">"))
     least = whole.cost_usd * (share.limit if share else 0.0) / MONEY_SLACK
@@ -80,7 +96,7 @@ def _money(case: Case, wanted: Wanted) -> Iterator[str]:
     for name, cap in caps if case.batch else ():
         if cap is not None and least > cap:
             bill = f"{whole.requests:,} requests cost about {usd(whole.cost_usd)}"
-            yield f"{bill}; {name} is {usd(cap)}"
+            yield Reason(whole.cost_usd / max(cap, 1e-9), f"{bill}; {name} is {usd(cap)}")
 
 
 def slots_only_help(prepared: Prepared, bounds: Sequence[Bound]) -> bool:

@@ -1,5 +1,6 @@
 """A plan as data: the JSON that machines read, and the numbers of its pictures."""
 
+from collections.abc import Callable
 from typing import Any
 
 from harness.experiments.plan.answer import Plan
@@ -7,7 +8,7 @@ from harness.experiments.plan.curve import frontier
 from harness.experiments.plan.goal import shown
 from harness.experiments.plan.judge import predicted, value
 from harness.experiments.plan.levers import binding
-from harness.experiments.plan.search import Candidate
+from harness.experiments.plan.search import SAME_DOLLARS, Candidate
 
 ORDER = (
     "cheapest: dollars first, bills within 1 % being the same; then the fewest API keys, slots or "
@@ -82,13 +83,24 @@ def _told(plan: Plan, one: Candidate | None) -> dict[str, Any] | None:
     return told
 
 
+def price_of(plan: Plan) -> tuple[str, Callable[[Candidate], float]]:
+    """What configurations are weighed by: dollars, or slots where all bills are the same.
+
+    Returns:
+        Its name, and how much of it one takes.
+    """
+    bills = [one.cost_usd for one in plan.candidates if one.points]
+    if bills and max(bills) > SAME_DOLLARS * min(bills):
+        return "cost ($)", lambda one: one.cost_usd
+    batch = plan.question.scenario.workload.kind == "batch"
+    name = "slots" if batch else "workers"
+    return f"{name} (the dollars are the same)", lambda one: float(one.configuration.slots)
+
+
 def on_frontier(plan: Plan) -> list[Candidate]:
     """What nothing beats in both cost and time, the cheapest first; of all that ran."""
     ran = [one for one in plan.candidates if one.points]
-    up = ">" in plan.tightest.op
-    dots = [
-        (one.cost_usd, -figure if up else figure)
-        for one in ran
-        for figure in [value(one.points[0], plan.tightest)]
-    ]
+    sign = -1 if ">" in plan.tightest.op else 1
+    _, price = price_of(plan)
+    dots = [(price(one), sign * value(one.points[0], plan.tightest)) for one in ran]
     return [ran[at] for at in frontier(dots)]

@@ -34,21 +34,21 @@ def verdict(points: Sequence[Point], bounds: Sequence[Bound]) -> tuple[Verdict, 
         points: of one configuration, a seed each.
         bounds: every promise.
     """
-    for point in points:
-        if (why := missed(point, bounds)) is not None:
-            return "out", why
+    broken = [why for point in points if (why := missed(point, bounds)) is not None]
+    if broken:
+        return "out", f"{broken[0]} ({len(broken)} of {_runs(points)})"
     if len(points) < LEAST:
-        return "close", f"holds in {_runs(points)} so far"
+        return "close", f"kept in {_runs(points)} so far"
     for bound in bounds:
         near = predicted(points, bound)
         if bound.op != "==" and not bound.holds(near.high if "<" in bound.op else near.low):
             told = f"{near.low:.4g} to {near.high:.4g}"
-            return "close", f"{shown(bound)}: the next run has {told} (90 %)"
-    return "in", f"holds in {_runs(points)}, and in the next with 95 % confidence"
+            return "close", f"{shown(bound)}: the next run may have {told}"
+    return "in", f"kept in all of {_runs(points)}, and in the next with 95 % confidence"
 
 
 def _runs(points: Sequence[Point]) -> str:
-    return f"{len(points)} of {len(points)} runs" if len(points) > 1 else "1 run"
+    return f"{len(points)} runs" if len(points) > 1 else "1 run"
 
 
 def missed(point: Point, bounds: Sequence[Bound]) -> str | None:

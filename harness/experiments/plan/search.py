@@ -13,7 +13,7 @@ from statistics import fmean
 
 import msgspec
 
-from harness.experiments.plan.bounds import impossible, slots_only_help
+from harness.experiments.plan.bounds import Reason, impossible, slots_only_help
 from harness.experiments.plan.judge import LEAST, MOST, Verdict, excess, value, verdict
 from harness.experiments.plan.knobs import Configuration
 from harness.experiments.points import Point, Task, prepared_for
@@ -39,13 +39,13 @@ class Candidate:
         why: they say so.
     """
 
-    def __init__(self, configuration: Configuration, ruled_out: str | None) -> None:
+    def __init__(self, configuration: Configuration, ruled_out: Reason | None) -> None:
         self.configuration = configuration
         self.impossible = ruled_out
         self.like: Candidate | None = None
         self.points: list[Point] = []
         self.verdict: Verdict | None = "out" if ruled_out else None
-        self.why = ruled_out or ""
+        self.why = ruled_out.text if ruled_out else ""
 
     @property
     def holds(self) -> bool:
@@ -98,7 +98,7 @@ class Line:
         one = self._members[middle]
         if one.holds:
             for other in self._members[middle + 1 : self._high]:
-                other.like = one
+                other.like, other.why = one, f"more slots than {one.configuration.label}"
             self._high = middle
             return
         for other in self._members[self._low : middle]:

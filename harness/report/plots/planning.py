@@ -11,7 +11,7 @@ class Spot(NamedTuple):
     """One configuration in the picture of the frontier.
 
     Attributes:
-        x: dollars.
+        x: what it costs.
         y: seconds, or whatever the goal is about.
         holds: it keeps every promise.
         label: told beside it, if it is on the frontier or the answer.
@@ -61,6 +61,7 @@ def draw_frontier(
     spots: Sequence[Spot],
     *,
     title: str,
+    price: str,
     metric: str,
     best: Sequence[int],
     chosen: int | None,
@@ -72,6 +73,7 @@ def draw_frontier(
         path: of the PNG.
         spots: all of them.
         title: see `drawn`.
+        price: what is along the axis.
         metric: what is up the axis.
         best: indices of the frontier, by cost.
         chosen: index of the answer.
@@ -80,7 +82,7 @@ def draw_frontier(
     Raises:
         InputError: the picture cannot be written.
     """
-    with drawn(path, title, "cost ($)", metric) as axes:
+    with drawn(path, title, price, metric) as axes:
         for holds, color, text in ((False, FAINT, "misses"), (True, ACCENT, "holds (so far)")):
             some = [spot for spot in spots if spot.holds is holds]
             if some:
