@@ -168,6 +168,44 @@ class Reader:
             new_connection=new_connection,
         )
 
+    def counted(
+        self,
+        said: Iterable[tuple[str, str]],
+        tokens: int,
+        *,
+        key: str,
+        model: str,
+        text: str,
+        account: str,
+        max_tokens: int | None,
+        stream: bool,
+        new_connection: bool,
+    ) -> Call:
+        """The call of a plain chat whose tokens are counted already: a simulation's.
+
+        Args:
+            said: role and text of each message; looked at only for a prompt cache.
+            tokens: of all of it.
+            key: see `call`, as of what is not said here.
+            model: that is asked.
+            text: the last user message.
+            account: see `call`.
+            max_tokens: cap on the completion.
+            stream: server-sent events are asked for.
+            new_connection: see `call`.
+        """
+        return Call(
+            key=key,
+            model=self._model(model),
+            account=account,
+            prompt_tokens=tokens,
+            prefix=prefixes(said, self._count) if self._cached else (),
+            text=text,
+            max_tokens=max_tokens,
+            stream=stream,
+            new_connection=new_connection,
+        )
+
     def _model(self, asked: str | None) -> str:
         return self._known_as.get(asked, asked) if asked else self._default_model
 

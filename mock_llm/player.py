@@ -263,7 +263,8 @@ class Player:
         if script.is_bare and seat is None and plan.setup_s == plan.last_token_s == 0.0:
             sent = _send_at_once(link, row, script)
         else:
-            sent = await self._perform(Performance(link, row, plan, script, seat), call, frame)
+            playing = Performance(link, row, plan, script, seat)
+            sent = await self._perform(link, playing, call, frame)
         if plan.ending in SILENT:
             await link.gone()
             return "client_left"
@@ -275,14 +276,16 @@ class Player:
             link.reset()
         return _ENDED.get(plan.ending, "broken")
 
-    async def _perform(self, playing: Performance, call: Call, frame: Framing) -> bool:
+    async def _perform(
+        self, link: Connection, playing: Performance, call: Call, frame: Framing
+    ) -> bool:
         """Send everything in time; return whether the client was there to the end."""
         if not playing.begin():
-            self._playing[playing.link] = playing.row, call, playing.plan, frame
+            self._playing[link] = playing.row, call, playing.plan, frame
             try:
                 await playing.rest()
             finally:
-                del self._playing[playing.link]
+                del self._playing[link]
         return playing.sent
 
     def _created(self, row: Row) -> int:

@@ -5,12 +5,30 @@ from collections.abc import Callable, Iterable
 from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
+from typing import Any, Protocol
 
 from mock_llm.capacity import Station
 from mock_llm.config import Capacity
 from mock_llm.work_clock import WorkClock
 
 _SLACK = 64  # alarms, before those of seats that are empty are swept out
+
+
+class Alarm(Protocol):
+    """A timer that can be taken back."""
+
+    def cancel(self) -> object:
+        """Ring no more."""
+
+
+class Clock(Protocol):
+    """What tells the time and wakes: an event loop, or a simulation's clock."""
+
+    def time(self) -> float:
+        """Seconds since some origin."""
+
+    def call_at(self, when: float, callback: Callable[..., object], /, *args: Any) -> Alarm:
+        """Call at a moment."""
 
 
 class Seat:
@@ -68,15 +86,23 @@ class Service:
         self._alarms: list[tuple[float, int, Seat]] = []
         self._numbers = count()
         self._most_alarms = _SLACK
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Alarm | None = None
+
+    def _time_of(self) -> Clock:
+        """Whose time it is: that of the running event loop."""
+        return asyncio.get_running_loop()
 
     def change(self, capacity: Capacity) -> None:
         """Be of another capacity; see `Station.change`."""
-        now = asyncio.get_running_loop().time()
+        now = self._time_of().time()
         self._go_on(self.station.change(capacity, now), now)
 
     async def enter(self, now: float) -> Seat | None:
         """Return the place of one more attempt; None: there is none. Here nobody has to wait."""
+        return self.take(now)
+
+    def take(self, now: float) -> Seat | None:
+        """See `enter`."""
         seat = Seat(self, now)
         place = self.station.enter(seat, now)
         if place == "full":
@@ -123,11 +149,11 @@ class Service:
             heappop(alarms)  # another wish has taken its place, or its seat is empty
         if alarms:
             when = self.clock.when(alarms[0][0])
-            self._timer = asyncio.get_running_loop().call_at(when, self._ring, when)
+            self._timer = self._time_of().call_at(when, self._ring, when)
 
     def _ring(self, when: float) -> None:
         # A loop may fire a little early, which must not look like too early.
-        now = max(asyncio.get_running_loop().time(), when)
+        now = max(self._time_of().time(), when)
         alarms = self._alarms
         while alarms and self.clock.when(alarms[0][0]) <= now:
             work, _, seat = heappop(alarms)

@@ -1,12 +1,11 @@
 """What the engines with a real client share: our job or a target's, and how it is ended."""
 
-import asyncio
 import math
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from harness.client_findings import client_findings
 from harness.engines.base import EngineResult, OnProgress, Prepared, Target, toolkit
@@ -21,6 +20,13 @@ from harness.records import Record
 from mock_llm.ledger import Row
 
 AnyJob = Job | TargetJob | Visits
+
+
+class Told(Protocol):
+    """A loop, or a clock, that can be told something between two events."""
+
+    def call_soon_threadsafe(self, function: Callable[..., object], /, *args: Any) -> object:
+        """Have a function called there."""
 
 
 def job_of(
@@ -109,7 +115,7 @@ def _remarks(job: TargetJob, strays: Sequence[Row]) -> Iterator[str]:
 
 
 @contextmanager
-def interruptible(loop: asyncio.AbstractEventLoop, job: AnyJob) -> Iterator[None]:
+def interruptible(loop: Told, job: AnyJob) -> Iterator[None]:
     """Ctrl-C or SIGTERM stops the job and keeps what was done; a second one is not caught."""
     if threading.current_thread() is not threading.main_thread():
         yield

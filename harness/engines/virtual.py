@@ -52,7 +52,7 @@ def run_on_virtual_clock(
     result = result_of(job, lambda: mock.ledger.rows, time.perf_counter() - began, invalid)
     if result.stopped != "never_answered":
         return result
-    reason = f"nothing can ever wake again: {_waiting(result.records)}"
+    reason = f"nothing can ever wake again: {waiting(result.records)}"
     return result_of(job, lambda: mock.ledger.rows, result.wall_s, (reason,))
 
 
@@ -103,7 +103,7 @@ def _quiet_once_given_up(loop: asyncio.AbstractEventLoop, context: dict[str, Any
         loop.default_exception_handler(context)
 
 
-def _waiting(records: list[Record]) -> str:
+def waiting(records: list[Record]) -> str:
     """Who waits, for what, since when."""
     stuck = [rows[-1] for rows in requests(records) if rows[-1].error == "never_answered"]
     told = [

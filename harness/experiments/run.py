@@ -12,6 +12,7 @@ from harness.bottlenecks import Bottleneck, bottlenecks
 from harness.engines.base import Engine, EngineResult, OnProgress, Prepared, Target, prepare
 from harness.engines.live import run_live
 from harness.engines.real import Endpoint, run_real
+from harness.engines.twin import run_in_twin
 from harness.engines.virtual import run_on_virtual_clock
 from harness.errors import InputError
 from harness.experiments.journalled import header_of, open_journal, place_of
@@ -22,8 +23,12 @@ from harness.pipeline.journal import Replayed
 from harness.records import requests, write_jsonl
 from harness.scenario.load import ScenarioFile
 
-ENGINES: dict[str, Engine] = {"virtual": run_on_virtual_clock, "live": run_live}
-REAL = "real"
+ENGINES: dict[str, Engine] = {
+    "sim": run_in_twin,
+    "virtual": run_on_virtual_clock,
+    "live": run_live,
+}
+REAL, SIM = "real", "sim"
 PLANNED = ("theory", "sim", "virtual", "live", "real")
 
 
@@ -200,7 +205,10 @@ def run_and_save(
         InputError: the folder cannot be written, or the journal is of another run.
     """
     replayed = None
-    if target is None and prepared.scenario.workload.kind == "batch":
+    keeps = target is None and engine != SIM and prepared.scenario.workload.kind == "batch"
+    if resume and engine == SIM:
+        raise InputError("--resume: a simulation keeps no journal; run it anew")
+    if keeps:
         where = endpoint.base_url if endpoint else ""
         header = header_of(prepared, variant=variant, engine=engine, seed=seed, endpoint=where)
         place = place_of(folder, variant, engine, seed)

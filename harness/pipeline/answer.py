@@ -180,11 +180,7 @@ def answer(text: str, usage: msgspec.Raw, finish_reason: str | None) -> Answer:
     Raises:
         BadAnswerError: `empty_content`, or `finish_error` for a reply broken off by its provider.
     """
-    if finish_reason == "error":
-        raise BadAnswerError("finish_error")
-    if not text or text.isspace():
-        raise BadAnswerError("empty_content")
-    label = label_of(text)
+    label = _label(text, finish_reason)
     try:
         found = _USAGE.decode(usage)
     except (ValueError, RecursionError):
@@ -193,15 +189,47 @@ def answer(text: str, usage: msgspec.Raw, finish_reason: str | None) -> Answer:
         return Answer(text=text, label=label, usage="missing")
     details = found.prompt_tokens_details
     cached = (details.cached_tokens if details else 0) or 0
-    if not _plausible(found.prompt_tokens, found.completion_tokens, cached, found.cost):
+    return _billed(text, label, found.prompt_tokens, found.completion_tokens, cached, found.cost)
+
+
+def told(
+    text: str,
+    finish_reason: str | None,
+    prompt_tokens: int,
+    completion_tokens: int,
+    cached_tokens: int,
+    cost_usd: float | None,
+) -> Answer:
+    """The same of a reply whose bill needs no reading: a simulation's.
+
+    Raises:
+        BadAnswerError: see `answer`.
+    """
+    label = _label(text, finish_reason)
+    return _billed(text, label, prompt_tokens, completion_tokens, cached_tokens, cost_usd)
+
+
+def _label(text: str, finish_reason: str | None) -> str | None:
+    """The label of a whole reply; see `answer`."""
+    if finish_reason == "error":
+        raise BadAnswerError("finish_error")
+    if not text or text.isspace():
+        raise BadAnswerError("empty_content")
+    return label_of(text)
+
+
+def _billed(
+    text: str, label: str | None, prompt: int, completion: int, cached: int, usd: float | None
+) -> Answer:
+    if not _plausible(prompt, completion, cached, usd):
         return Answer(text=text, label=label, usage="implausible")
     return Answer(
         text=text,
         label=label,
-        prompt_tokens=found.prompt_tokens,
+        prompt_tokens=prompt,
         cached_tokens=cached,
-        completion_tokens=found.completion_tokens,
-        cost_usd=found.cost,
+        completion_tokens=completion,
+        cost_usd=usd,
     )
 
 

@@ -14,6 +14,7 @@ from harness.errors import InputError
 from harness.pipeline.answer import Answer
 from harness.pipeline.client import Stamps
 from harness.pipeline.costs import cost_usd
+from harness.pipeline.gate import Turn
 from harness.pipeline.journal import Journal, Replayed, Settled
 from harness.pipeline.money import (
     Cap,
@@ -60,7 +61,13 @@ class Tokens(NamedTuple):
 class Books:
     """Keeps the books of everything that one processor sends.
 
+    Args:
+        settings: of the pipeline.
+        tools: see `Toolkit`.
+        now: tells the time.
+
     Attributes:
+        waiting: those who wait for money to come back.
         broke: the cap of the run that has been reached, or the account's `credits`; None while
             there is money.
         generations: the provider's id -> row, of an endpoint that is metered.
@@ -68,44 +75,65 @@ class Books:
             as it had run before.
     """
 
-    def __init__(self, settings: Pipeline, tools: Toolkit) -> None:
+    def __init__(self, settings: Pipeline, tools: Toolkit, now: Callable[[], float]) -> None:
+        self.waiting: list[Turn] = []
         self.broke: Cap | Literal["credits"] | None = None
         self.generations: dict[str, Record] = {}
         self._set = settings
         self._tools = tools
         self._purse: Purse = tools.purse
         self._journal: Journal | None = tools.replayed.journal if tools.replayed else None
-        self._given_back = asyncio.Event()
-        self._now = asyncio.get_running_loop().time
+        self._now = now
         self.origin = self._now()
         if tools.replayed is not None:
             self.origin -= tools.replayed.end_s
             _carry(tools.replayed, self._purse)
+
+    def ask(
+        self, request: Request, model: str, prompt_most: int, *, patient: bool = True
+    ) -> Ticket | Refused:
+        """Reserve the worst case of an attempt, or say why not.
+
+        Args:
+            request: what it is for.
+            model: that is asked.
+            prompt_most: tokens at most; see `prompt_tokens_most`.
+            patient: who is not takes nobody's last money as the end of the run.
+        """
+        most = self._set.max_tokens or self._tools.max_completions.get(model, _LONGEST_COMPLETION)
+        worst = worst_case_usd(self._tools.prices[model], prompt_most, most)
+        answer = self._purse.reserve(
+            self._now(), user=request.item.user, session=request.session, worst_usd=worst
+        )
+        if isinstance(answer, Refused) and patient and answer.final and answer.cap in _OF_THE_RUN:
+            self.broke = answer.cap
+        return answer
+
+    def patience_s(self, request: Request, refused: Refused) -> float | None:
+        """How long to wait at most before asking again, earlier if money comes back; None: not."""
+        wait_s, deadline = refused.retry_after_s, request.deadline
+        if wait_s is None or (deadline is not None and self._now() + wait_s > deadline):
+            return None
+        return wait_s
 
     async def reserve(
         self, request: Request, model: str, body: bytes, *, patient: bool = True
     ) -> Ticket | Refused:
         """Reserve the worst case of an attempt, and wait for it where waiting helps in time.
 
-        Who is not patient does not wait, and takes nobody's last money as the end of the run.
+        Who is not patient does not wait.
         """
-        most = self._set.max_tokens or self._tools.max_completions.get(model, _LONGEST_COMPLETION)
-        worst = worst_case_usd(self._tools.prices[model], prompt_tokens_most(body), most)
         while True:
-            now = self._now()
-            answer = self._purse.reserve(
-                now, user=request.item.user, session=request.session, worst_usd=worst
-            )
+            answer = self.ask(request, model, prompt_tokens_most(body), patient=patient)
             if isinstance(answer, Ticket) or not patient:
                 return answer
-            if answer.final and answer.cap in _OF_THE_RUN:
-                self.broke = answer.cap
-            wait_s = answer.retry_after_s
-            if wait_s is None or (request.deadline is not None and now + wait_s > request.deadline):
+            if (wait_s := self.patience_s(request, answer)) is None:
                 return answer
+            given_back = asyncio.get_running_loop().create_future()
+            self.waiting.append(given_back)
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
-                    await self._given_back.wait()
+                    await given_back
 
     def begin(
         self,
@@ -152,8 +180,11 @@ class Books:
         floor_usd: float = 0.0,
     ) -> None:
         """An attempt has ended."""
-        self._given_back.set()  # to those who wait now
-        self._given_back = asyncio.Event()
+        if self.waiting:
+            waiting, self.waiting = self.waiting, []
+            for one in waiting:
+                if not one.done():
+                    one.set_result(None)
         if generation and self._tools.metered:
             self.generations[generation] = row
         if row.t_sent is None:

@@ -29,7 +29,7 @@ from harness.scenario.pipeline import Pipeline
 
 __all__ = ["CallError", "ChatClient", "Stamps", "Statistics"]
 
-_END_PATIENCE_S = 1.0
+END_PATIENCE_S = 1.0
 _LARGE_BODY = 2**20  # aiohttp warns of one this large: it would be sent in one go
 _NO_LIMITS = aiohttp.ClientTimeout(total=None, sock_connect=None, sock_read=None)
 
@@ -263,7 +263,7 @@ class ChatClient:
 async def _drain(body: Body) -> None:
     """Read a body's end, for the connection to be used again; not every server sends one."""
     with suppress(TimeoutError, aiohttp.ClientError, BadAnswerError):
-        async with asyncio.timeout(_END_PATIENCE_S):
+        async with asyncio.timeout(END_PATIENCE_S):
             while await body.piece():
                 pass
 

@@ -81,16 +81,18 @@ class Dispatch:
         return [self._items[at : at + size] for at in range(0, len(self._items), size)]
 
     async def _serve(self, wave: Sequence[Item], queued: float) -> None:
-        workers = len(wave)
-        if self._set.slot == "before_timeout":
-            # Where the slots adapt, a gate behind them decides how many are in use.
-            adaptive = self._set.adaptive
-            slots = self._set.concurrency if adaptive is None else adaptive.highest
-            workers = min(workers, slots)
         waiting = deque(wave)
         async with asyncio.TaskGroup() as group:
-            for number in range(workers):
+            for number in range(self._count(wave)):
                 group.create_task(self._work(number, waiting, queued))
+
+    def _count(self, wave: Sequence[Item]) -> int:
+        """Workers for a wave."""
+        if self._set.slot != "before_timeout":
+            return len(wave)
+        # Where the slots adapt, a gate behind them decides how many are in use.
+        adaptive = self._set.adaptive
+        return min(len(wave), self._set.concurrency if adaptive is None else adaptive.highest)
 
     async def _work(self, number: int, waiting: deque[Item], queued: float) -> None:
         while waiting:

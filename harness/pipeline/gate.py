@@ -2,8 +2,19 @@
 
 import asyncio
 from collections import deque
+from typing import Protocol
 
 from harness.pipeline.adaptive import AdaptiveLimit
+
+
+class Turn(Protocol):
+    """What somebody waits for: a future, or an event of a simulation."""
+
+    def done(self) -> bool:
+        """Whether it has come, or is not waited for any more."""
+
+    def set_result(self, result: None, /) -> object:
+        """Let it come."""
 
 
 class Gate:
@@ -16,7 +27,7 @@ class Gate:
     def __init__(self, limit: AdaptiveLimit) -> None:
         self.in_flight = 0
         self._limit = limit
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[Turn] = deque()
 
     @property
     def limit(self) -> int:
@@ -28,13 +39,22 @@ class Gate:
         """How many wait."""
         return sum(not turn.done() for turn in self._waiting)
 
+    def opens(self) -> bool:
+        """Take a slot if one is free, and nobody waits for it."""
+        free = self.in_flight < self.limit and not self.waiting
+        self.in_flight += free
+        return free
+
+    def queue(self, turn: Turn) -> None:
+        """Be told when a slot has been given to this turn."""
+        self._waiting.append(turn)
+
     async def enter(self) -> None:
         """Wait for a slot."""
-        if self.in_flight < self.limit and not self.waiting:
-            self.in_flight += 1
+        if self.opens():
             return
         turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        self.queue(turn)
         try:
             await turn
         except asyncio.CancelledError:

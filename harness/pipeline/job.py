@@ -85,7 +85,7 @@ class Job:
                 add=self._add,
                 context_of=lambda _: self.context,
                 stopped=self._why_stopped,
-                limits=_limits(self._set),
+                limits=limits_of_job(self._set),
                 cache=common.cache,
             )
             self.origin = self.processor.books.origin
@@ -98,7 +98,7 @@ class Job:
             finally:
                 await common.close()
         if self.stopped == "job_deadline":
-            self._close_unstarted()
+            self._close_unstarted(self._now())
 
     async def _go_on(self, processor: Processor) -> None:
         """Take over what an earlier process has done."""
@@ -113,24 +113,29 @@ class Job:
 
     async def _handle(self, item: Item, worker: int, queued: float) -> None:
         assert self.processor is not None  # noqa: S101 - made before anything is dispatched
-        now = self._now()
+        request = self._request(item, worker, queued, self._now())
+        self._done(item, await self.processor.handle(request), self._now())
+
+    def _request(self, item: Item, worker: int, queued: float, now: float) -> Request:
         limit = self._set.deadline_s
         deadline = None if limit is None else now + limit
         request = Request(item, worker, queued, now, deadline=deadline)
         request.made = self._before.made.get(item.key, 0)
         request.failures = self._before.failures[item.key]
-        answer = await self.processor.handle(request)
+        return request
+
+    def _done(self, item: Item, answer: Answer | None, now: float) -> None:
         if answer is not None:
             self.answers[item.key] = answer
-        self._meter.done(self._now())
+        self._meter.done(now)
 
     def _why_stopped(self, _: Request) -> tuple[str, Outcome] | None:
         why = self._dispatch.stopped
         return why and (why, OUTCOME_OF_STOP[why])
 
-    def _close_unstarted(self) -> None:
+    def _close_unstarted(self, now: float) -> None:
         """After a missed deadline every review that never started is late as well."""
-        began, now = self._dispatch.began, self._now()
+        began = self._dispatch.began
         for item in self._items:
             if item.key not in self._dispatch.started | self._before.done:
                 # Late since the job began: nobody ever let it in.
@@ -143,7 +148,7 @@ class Job:
         self._meter.spent(row)
 
 
-def _limits(settings: Pipeline) -> UserLimits | None:
+def limits_of_job(settings: Pipeline) -> UserLimits | None:
     """A job waits for its users' turns, which it can book: it is alone with them."""
     if settings.rate_limit is None:
         return None

@@ -13,23 +13,24 @@ import asyncio
 from collections.abc import Callable
 
 from harness.pipeline.answer import Answer
-from harness.pipeline.attempts import Attempts, ContextOf, Stopped, Tried
-from harness.pipeline.books import NO_MONEY, Books
+from harness.pipeline.attempts import Attempts
+from harness.pipeline.books import NO_MONEY
 from harness.pipeline.cache import AnswerCache, cache_key
-from harness.pipeline.client import ChatClient, Stamps
+from harness.pipeline.client import ChatClient
+from harness.pipeline.deciding import Deciding
 from harness.pipeline.gate import Gate
-from harness.pipeline.guards import Guards, was_dropped
+from harness.pipeline.guards import was_dropped
 from harness.pipeline.limits import UserLimits
 from harness.pipeline.money import Refused
 from harness.pipeline.race import Racer
 from harness.pipeline.request import Item, Request
-from harness.pipeline.retry import backoff_s, may_pass
 from harness.pipeline.toolkit import Toolkit
+from harness.pipeline.writing import ContextOf, Stopped, Tried
 from harness.records import Record
 from harness.scenario.pipeline import Pipeline
 
 
-class Processor:
+class Processor(Deciding):
     """Serves requests.
 
     Args:
@@ -44,7 +45,6 @@ class Processor:
 
     Attributes:
         flights: by cache key, what is being asked and others wait for.
-        backing_off: requests that wait for their next attempt.
     """
 
     def __init__(
@@ -59,20 +59,21 @@ class Processor:
         limits: UserLimits | None = None,
         cache: AnswerCache | None = None,
     ) -> None:
-        self.books = Books(settings, tools)
-        self.attempts = Attempts(settings, tools, client, self.books, context_of, stopped)
+        now = asyncio.get_running_loop().time
+        super().__init__(
+            settings,
+            tools,
+            now,
+            add=add,
+            context_of=context_of,
+            stopped=stopped,
+            limits=limits,
+        )
+        self.attempts = Attempts(settings, client, self.writer, context_of, self.why)
         self.flights: dict[bytes, asyncio.Event] = {}
-        self.backing_off = 0
-        self._set = settings
-        self._tools = tools
-        self._add = add
-        self._stopped = stopped
-        self._limits = limits
         self._cache = cache
-        self.guards = Guards(settings)
         hedger = self.guards.hedger
         self._racer = Racer(self.attempts, self.books, hedger, add) if hedger else None
-        self._now = asyncio.get_running_loop().time
 
     async def handle(self, request: Request) -> Answer | None:
         """Serve a request; afterwards it has its rows, unless a cancellation was not ours.
@@ -122,9 +123,7 @@ class Processor:
             async with asyncio.timeout_at(request.deadline):
                 await flight.wait()
         except TimeoutError:
-            row = request.unsent(self._now(), "timed_out", "deadline")
-            self.books.note(row)
-            self._add(row)
+            self._add(self._too_late(request))
             return False
         except asyncio.CancelledError:
             self._close(request)
@@ -163,14 +162,6 @@ class Processor:
             raise
         return None
 
-    def _give_up(self, request: Request, why: str) -> None:
-        """Reject a request while nothing of it is on the wire."""
-        row = request.unsent(self._now(), "rejected", why)
-        request.unpaid = why == NO_MONEY
-        if not request.unpaid:  # else it is for a run with more money to go on with
-            self.books.note(row)
-        self._add(row)
-
     async def _try(self, request: Request, tries: int) -> Tried | None:
         """One attempt within the slots that there are; None when there is no money for it."""
         gate = self.guards.gate
@@ -178,21 +169,14 @@ class Processor:
             tried = await self._chosen(request, tries)
         else:
             tried = await self._through(gate, request, tries)
-        if tried is not None:
-            request.made += 1
-            self._add(tried.row)
-            if tried.row.status == 402:
-                self.books.refused(passing=bool(tried.error and tried.error.passing))
-        return tried
+        return None if tried is None else self._counted(request, tried)
 
     async def _through(self, gate: Gate, request: Request, tries: int) -> Tried | None:
         try:
             async with asyncio.timeout_at(request.deadline):
                 await gate.enter()
         except TimeoutError:
-            late = request.unsent(self._now(), "timed_out", "deadline")
-            self.books.note(late)
-            return Tried(late)
+            return Tried(self._too_late(request))
         row = None
         try:
             tried = await self._chosen(request, tries)
@@ -234,41 +218,10 @@ class Processor:
             return await self._racer.run(request, model, body, ticket)
         return await self.attempts.make(request, request.made + 1, model, body, ticket)
 
-    def _broken(self, request: Request) -> Tried:
-        """An attempt that no breaker lets through: it fails at once, and may be tried later."""
-        now = self._now()
-        row = request.row(
-            request.made + 1,
-            Stamps(),
-            now,
-            outcome="failed",
-            error="circuit_open",
-            retry_after_s=self.guards.opens_again_s(request, now),
-        )
-        self.books.note(row)
-        return Tried(row)
-
     async def _again(self, request: Request, tried: Tried, tries: int) -> bool:
         """Back off; return whether there shall be another attempt."""
-        row, now = tried.row, self._now()
-        known = tried.error.passing if tried.error else None
-        passing = may_pass(row.status, passing=known) or self.guards.may_fall_back(
-            request, row, tries
-        )
-        longest = self._set.backoff.longest_hint_s
-        if longest is not None and (row.retry_after_s or 0.0) > longest:
-            passing = self.guards.has_other(request, tries)
-        if tries > self._set.retries or not passing:
-            return False
-        wait = 0.0
-        if not self.guards.has_other(request, tries):  # else that one has done us no harm
-            u = self._tools.uniform("client.backoff", request.item.key, request.made)
-            backoff = self._set.backoff
-            wait = backoff_s(backoff, tries, row.retry_after_s, u, request.waited_s)
-        request.waited_s = wait
-        if request.deadline is not None and now + wait >= request.deadline:
-            return False  # it would only be late: the cause so far stands
-        if not self.guards.may_retry(now):
+        wait = self._wait_s(request, tried, tries)
+        if wait is None:
             return False
         self.backing_off += 1
         try:
@@ -280,27 +233,13 @@ class Processor:
 
     async def _pass_limit(self, request: Request) -> bool:
         """Wait for one's turn; a request whose turn comes too late is rejected at once."""
-        if self._limits is not None:
-            now = self._now()
-            start = self._limits.reserve(request.item.user, now)
-            if request.deadline is not None and start >= request.deadline:
-                return False
-            if start > now:
-                await asyncio.sleep(start - now)
+        wait = self._turn_s(request)
+        if wait is None:
+            return False
+        if wait > 0:
+            await asyncio.sleep(wait)
         request.t_limited = self._now()
         return True
-
-    def _close(self, request: Request) -> None:
-        """Write down a request that was stopped."""
-        if request.cut is not None:  # in the middle of an attempt
-            self._add(request.cut)
-            return
-        why = request.stop or self._stopped(request)
-        if why is None:
-            return
-        if request.made:
-            request.back(self._now())
-        self._add(request.unsent(self._now(), why[1], why[0]))
 
     @property
     def is_idle(self) -> bool:

@@ -10,11 +10,12 @@ from collections.abc import Callable
 
 import msgspec
 
-from harness.pipeline.attempts import Attempts, Tried
+from harness.pipeline.attempts import Attempts
 from harness.pipeline.books import Books
 from harness.pipeline.hedge import Hedger
 from harness.pipeline.money import Refused, Ticket
 from harness.pipeline.request import Request
+from harness.pipeline.writing import Tried
 from harness.records import HEDGE_LOST, Outcome, Record
 
 LOST: tuple[str, Outcome] = (HEDGE_LOST, "failed")

@@ -1,6 +1,7 @@
 """The body of an answer as it comes in: its size bounded, its tokens timed, its silence too."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from harness.pipeline.answer import BadAnswerError
@@ -34,16 +35,37 @@ class Stamps:
         self.transport: asyncio.WriteTransport | None = None
 
 
-class Content(Protocol):
+class Breakable(Protocol):
+    """A body that can be given up."""
+
+    def set_exception(self, exc: BaseException) -> None:
+        """End the reading, a read that is waiting included."""
+        ...
+
+
+class Content(Breakable, Protocol):
     """What a body is read from: aiohttp's `StreamReader`."""
 
     async def readany(self) -> bytes:
         """What has come, as soon as there is some; b"" at the end."""
         ...
 
-    def set_exception(self, exc: BaseException) -> None:
-        """End the reading, a read that is waiting included."""
-        ...
+
+class Alarm(Protocol):
+    """A timer that can be taken back."""
+
+    def cancel(self) -> object:
+        """Ring no more."""
+
+
+class Clock(Protocol):
+    """What tells the time and wakes: an event loop, or a simulation's clock."""
+
+    def time(self) -> float:
+        """Seconds since some origin."""
+
+    def call_at(self, when: float, callback: Callable[[], object], /) -> Alarm:
+        """Call at a moment."""
 
 
 class Body:
@@ -80,29 +102,29 @@ class Body:
         return data
 
 
-class _Watch:
+class Watch:
     """Ends the reading of a body when no token has come for too long: one timer, not one a token.
 
     The first token is not waited for here: a model that is cold needs long for it, and the limit of
     the attempt rules.
     """
 
-    def __init__(self, content: Content, limit_s: float) -> None:
-        self._loop = asyncio.get_running_loop()
+    def __init__(self, content: Breakable, limit_s: float, clock: Clock) -> None:
+        self._clock = clock
         self._content = content
         self._limit_s = limit_s
         self._due = 0.0
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Alarm | None = None
 
     def token(self, now: float) -> None:
         """Note a token."""
         self._due = now + self._limit_s
         if self._timer is None:
-            self._timer = self._loop.call_at(self._due, self._check)
+            self._timer = self._clock.call_at(self._due, self._check)
 
     def _check(self) -> None:
-        if self._loop.time() < self._due:
-            self._timer = self._loop.call_at(self._due, self._check)
+        if self._clock.time() < self._due:
+            self._timer = self._clock.call_at(self._due, self._check)
         else:
             self._content.set_exception(BadAnswerError("stalled"))
 
@@ -125,7 +147,8 @@ async def read_stream(body: Body, stamps: Stamps, stall_s: float | None) -> Even
     """
     now = asyncio.get_running_loop().time
     events = EventStream()
-    watch = None if stall_s is None else _Watch(body.content, stall_s)
+    loop = asyncio.get_running_loop()
+    watch = None if stall_s is None else Watch(body.content, stall_s, loop)
     try:
         while not events.done and (piece := await body.piece()):
             if events.feed(piece):

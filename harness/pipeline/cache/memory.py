@@ -33,6 +33,10 @@ class MemoryCache:
         self._counts: Counter[str] = Counter()
 
     async def get(self, key: bytes, text: str, now: float) -> Held | None:
+        """See `AnswerCache.get`."""
+        return self.look(key, text, now)
+
+    def look(self, key: bytes, text: str, now: float) -> Held | None:
         """The same text's answer, else that of the text most like it."""
         held = self.exact(key, now) or self.nearest(key, text, now)
         if held is None:

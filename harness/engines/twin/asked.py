@@ -1,0 +1,99 @@
+"""What a request asks, without its bytes: their number and the tokens, by text.
+
+The mock counts what it reads in a body, the purse counts the body. Both counts are sums over texts
+that come again with every request, so each text is counted once and no body is made, unless
+somebody needs its bytes: an attempt that nobody answered is billed by them.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import msgspec
+
+from harness.pipeline.context import Exchange
+from harness.pipeline.prompt import INSTRUCTIONS, encode
+from harness.scenario.pipeline import Pipeline
+from mock_llm.tokens import MESSAGE_TOKENS, PRIMER_TOKENS
+
+_QUOTES = 2
+_MOST_TEXTS = 200_000
+
+
+class Asked:
+    """One prompt.
+
+    Attributes:
+        model: that is asked.
+        text: the last message.
+        tokens: as the provider counts them.
+        size: of the body, in bytes.
+    """
+
+    __slots__ = ("_exchanges", "_settings", "model", "size", "text", "tokens")
+
+    def __init__(
+        self,
+        settings: Pipeline,
+        model: str,
+        exchanges: Sequence[Exchange],
+        text: str,
+        tokens: int,
+        size: int,
+    ) -> None:
+        self._settings, self._exchanges = settings, exchanges
+        self.model, self.text = model, text
+        self.tokens, self.size = tokens, size
+
+    def body(self) -> bytes:
+        """The bytes that are sent."""
+        return encode(self._settings, self.model, self._exchanges, self.text)
+
+    def said(self) -> Iterator[tuple[str, str]]:
+        """Role and text of each message."""
+        fixed = self._settings.instructions
+        yield "system", INSTRUCTIONS if fixed is None else fixed
+        for exchange in self._exchanges:
+            yield "user", exchange.prompt
+            yield "assistant", exchange.reply
+        yield "user", self.text
+
+
+class Texts:
+    """Counts prompts.
+
+    Args:
+        settings: of the pipeline.
+        count: tokens of a text, as the provider counts them.
+    """
+
+    def __init__(self, settings: Pipeline, count: Callable[[str], int]) -> None:
+        self._set = settings
+        self._count = count
+        self._known: dict[str, tuple[int, int]] = {}
+        fixed = INSTRUCTIONS if settings.instructions is None else settings.instructions
+        self._fixed_tokens = PRIMER_TOKENS + 2 * MESSAGE_TOKENS + count(fixed)
+        self._fixed_size: dict[str, int] = {}
+        pair = len(encode(settings, "", [Exchange(0, "", "")], ""))
+        self._pair_size = pair - len(encode(settings, "", [], "")) - 2 * _QUOTES
+
+    def asked(self, model: str, exchanges: Sequence[Exchange], text: str) -> Asked:
+        """A prompt, counted."""
+        known, counted = self._known, self._counted
+        size, tokens = known.get(text) or counted(text)
+        fixed = self._fixed_size.get(model)
+        if fixed is None:
+            fixed = self._fixed_size[model] = len(encode(self._set, model, [], "")) - _QUOTES
+        size += fixed
+        tokens += self._fixed_tokens
+        for exchange in exchanges:
+            more, said = known.get(exchange.prompt) or counted(exchange.prompt)
+            again, told = known.get(exchange.reply) or counted(exchange.reply)
+            size += self._pair_size + more + again
+            tokens += 2 * MESSAGE_TOKENS + said + told
+        return Asked(self._set, model, exchanges, text, tokens, size)
+
+    def _counted(self, text: str) -> tuple[int, int]:
+        """Bytes as JSON, and tokens."""
+        if len(self._known) >= _MOST_TEXTS:
+            self._known.clear()
+        found = self._known[text] = len(msgspec.json.encode(text)), self._count(text)
+        return found

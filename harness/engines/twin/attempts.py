@@ -1,0 +1,158 @@
+"""One attempt in the twin: a slot, a time limit, an exchange; and the row that tells of it."""
+
+from collections import deque
+
+from harness.engines.twin.asked import Asked
+from harness.engines.twin.clock import LATE, Clock, Flow, Interrupt, Late, Limit, Turn
+from harness.engines.twin.endpoint import Endpoint
+from harness.engines.twin.exchange import Exchange
+from harness.pipeline.answer import Answer
+from harness.pipeline.client import CallError, Stamps
+from harness.pipeline.deciding import Deciding
+from harness.pipeline.money import Ticket
+from harness.pipeline.request import Request
+from harness.pipeline.writing import Call, Tried
+from harness.scenario.pipeline import Pipeline
+
+
+class Slots:
+    """A number of places, first come, first served: `asyncio.Semaphore`.
+
+    Args:
+        clock: of the run.
+        count: of places.
+    """
+
+    def __init__(self, clock: Clock, count: int) -> None:
+        self._clock = clock
+        self._free = count
+        self._waiting: deque[Turn] = deque()
+
+    def take(self, limit: Limit | None) -> Flow[Late | None]:
+        """Wait for a place; returns `LATE` when there is none in time."""
+        while self._waiting and self._waiting[0].triggered:
+            self._waiting.popleft()
+        if self._free and not self._waiting:
+            self._free -= 1
+            return None
+        turn = self._clock.turn()
+        self._waiting.append(turn)
+        try:
+            found: object = yield from self._clock.wait(turn, limit)
+        except BaseException:
+            self._withdraw(turn)
+            raise
+        if found is not LATE:
+            return None
+        self._withdraw(turn)
+        return LATE
+
+    def _withdraw(self, turn: Turn) -> None:
+        """Who does not wait any more gives back what was given away at this very moment."""
+        if not turn.triggered:
+            turn.succeed(LATE)
+        elif turn.value is not LATE:
+            self.leave()
+
+    def leave(self) -> None:
+        """Give a place back."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.triggered:
+                turn.succeed()
+                return
+        self._free += 1
+
+
+class Attempts:
+    """Makes attempts.
+
+    Args:
+        settings: of the pipeline.
+        end: the provider and the way to it.
+        deciding: of the processor whose attempts they are.
+        account: its API key.
+    """
+
+    def __init__(self, settings: Pipeline, end: Endpoint, deciding: Deciding, account: str) -> None:
+        self._inside = settings.slot == "inside_timeout"
+        self._slots = Slots(end.clock, settings.concurrency)
+        self._set, self._end, self._account = settings, end, account
+        self._clock = end.clock
+        self._writer, self._why = deciding.writer, deciding.why
+
+    def make(
+        self,
+        request: Request,
+        attempt: int,
+        asked: Asked,
+        ticket: Ticket,
+        *,
+        hedge: bool = False,
+    ) -> Flow[Tried]:
+        """Make one; an interruption that is ours is written down in `request.cut`."""
+        call = Call(request, attempt, asked.model, asked.body, ticket, Stamps(), hedge)
+        request.t_slot = None
+        writer, now = self._writer, self._clock.time
+        limit_s, late = writer.limit(request, now())
+        limit = None if limit_s is None else self._clock.limit(now() + limit_s)
+        try:
+            found = yield from (self._seated if self._inside else self._call)(call, asked, limit)
+        except Interrupt:
+            if (why := self._why(request)) is not None:
+                writer.cut(call, why, now())
+            raise
+        finally:
+            if limit is not None:
+                limit.cancel()
+        if isinstance(found, Late):
+            return writer.late(call, late, now())
+        if isinstance(found, CallError):
+            return writer.failed(call, found, now())
+        return writer.ok(call, found, now())
+
+    def _seated(
+        self, call: Call, asked: Asked, limit: Limit | None
+    ) -> Flow[Answer | CallError | Late]:
+        """A call that waits for its slot within its time limit."""
+        if (yield from self._slots.take(limit)) is LATE:
+            return LATE
+        try:
+            return (yield from self._call(call, asked, limit))
+        finally:
+            self._slots.leave()
+
+    def _call(
+        self, call: Call, asked: Asked, limit: Limit | None
+    ) -> Flow[Answer | CallError | Late]:
+        """A call: a connection, an exchange."""
+        end, stamps = self._end, call.stamps
+        call.request.t_slot = self._clock.time()
+        if end.pool.is_full and (yield from end.pool.wait(limit)) is LATE:
+            return LATE
+        stamps.new_connection = end.pool.take()
+        stamps.t_connected = stamps.t_sent = self._clock.time()
+        settings = self._set
+        exchange = Exchange(
+            end,
+            end.reader.counted(
+                asked.said(),
+                asked.tokens,
+                key=call.key,
+                model=asked.model,
+                text=asked.text,
+                account=self._account,
+                max_tokens=settings.max_tokens,
+                stream=settings.stream,
+                new_connection=stamps.new_connection,
+            ),
+            stamps,
+        )
+        try:
+            found: Answer | CallError | Late = yield from self._clock.wait(exchange.heard, limit)
+        except BaseException:
+            exchange.leave()
+            raise
+        if found is LATE:
+            exchange.leave()
+        return found
