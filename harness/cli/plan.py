@@ -64,6 +64,9 @@ def plan_command(
     dask: Annotated[
         str | None, typer.Option(help="Make the runs on a Dask cluster.", metavar="ADDRESS")
     ] = None,
+    every: Annotated[
+        bool, typer.Option("--every", help="Run every configuration, dearer ones than needed too.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder; default results/runs/<scenario>/plan.")
     ] = None,
@@ -91,7 +94,7 @@ def plan_command(
     kept = Kept(folder / POINTS)
     with executor(jobs or os.cpu_count() or 1, dask) as pool, Stages() as stages:
         run = partial(sweep, pool=pool, kept=kept, on_point=stages.count)
-        found = plan(question, run, stages.begin)
+        found = plan(question, run, stages.begin, every=every)
     folder.mkdir(parents=True, exist_ok=True)  # made already, unless nothing had to run
     write_json(str(folder / "plan.json"), document(found))
     pictures = draw(found, folder)
@@ -188,13 +191,12 @@ def _table(found: Plan) -> Table:
 
 
 def _rows(found: Plan) -> list[Candidate]:
-    """The answer and what is next to it on either side."""
-    rows = [one for one in (found.cheaper, found.winner) if one is not None]
-    rows += [one for one in cheapest_first(found.candidates) if one.points and one not in rows]
-    rows += [one for one in on_frontier(found) if one not in rows] if not found.winner else []
-    if not rows and (best := found.best):
-        rows = [best]
-    return rows[:SHOWN] or found.candidates[-SHOWN:]
+    """The answer, what is next to it on either side, and where nothing holds what comes closest."""
+    rows = [one for one in (found.cheaper, found.winner or found.closest) if one is not None]
+    others = [one for one in found.candidates if one.holds and one.points and one not in rows]
+    if found.winner is None:
+        others += [one for one in on_frontier(found) if one not in rows]
+    return [*rows, *cheapest_first(others)][:SHOWN]
 
 
 def _answer(found: Plan) -> list[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -11,15 +11,7 @@ from harness.experiments.plan.judge import missed, tightest, value
 from harness.experiments.plan.knobs import Knob
 from harness.experiments.plan.levers import Worth, worths
 from harness.experiments.plan.question import Question
-from harness.experiments.plan.search import (
-    Candidate,
-    Sweep,
-    candidates,
-    closest,
-    next_cheaper,
-    screen,
-    winner,
-)
+from harness.experiments.plan.search import Candidate, Search, Sweep
 from harness.experiments.points import Point
 from harness.scenario.slo import Bound
 
@@ -66,6 +58,7 @@ class Plan(NamedTuple):
         question: what was asked.
         candidates: every configuration, in the order given.
         winner: the cheapest that is in; None: there is none.
+        closest: the winner; without one what comes closest, if anything ran.
         cheaper: the next cheaper one, which misses; None: the winner is the cheapest there is.
         why: with no winner: what makes it so, with the numbers.
         tightest: the promise whose figure the levers and pictures are about.
@@ -77,6 +70,7 @@ class Plan(NamedTuple):
     question: Question
     candidates: list[Candidate]
     winner: Candidate | None
+    closest: Candidate | None
     cheaper: Candidate | None
     why: str
     tightest: Bound
@@ -85,49 +79,55 @@ class Plan(NamedTuple):
     curve: Curve | None
 
     @property
-    def best(self) -> Candidate | None:
-        """The winner; without one whatever comes closest."""
-        return self.winner or closest(self.candidates, self.question.bounds)
-
-    @property
     def holds(self) -> bool:
         """Whether there is a winner, and the virtual engine says so too."""
         said = self.verified.get("winner")
         return self.winner is not None and (said is None or said.missed is None)
 
 
-def plan(question: Question, sweep: Sweep, tell: Callable[[str], None] = lambda _: None) -> Plan:
+def plan(
+    question: Question,
+    sweep: Sweep,
+    tell: Callable[[str], None] = lambda _: None,
+    *,
+    every: bool = False,
+) -> Plan:
     """Find the cheapest configuration that keeps every promise.
 
     Args:
         question: see `ask`.
         sweep: makes the runs; see `executors.sweep`.
         tell: called with what comes next, a few words.
+        every: run every configuration once, for the whole frontier; else what is dearer than the
+            answer is not run.
 
     Raises:
         InputError: a run cannot be made.
     """
-    bounds = question.bounds
-    tell("bounds")
-    found = candidates(question.configurations, bounds)
-    tell("screening")
-    screen(found, bounds, sweep)
-    tell("replications")
-    best = winner(found, bounds, sweep)
-    cheaper = next_cheaper(found, best, bounds, sweep) if best else None
-    one = best or closest(found, bounds)
-    about = tightest(one.points, bounds) if one else bounds[0]
+    tell("search")
+    search = Search(question.configurations, question.bounds, sweep)
+    if every:
+        search.run_all()
+    best = search.winner()
+    one = best or search.closest()
+    why = "" if best else _why(search.candidates, one)
+    tell("the capacity curve")
+    curve = _curve(question, search, one) if one else None
+    while best and (again := search.winner()) is not best:  # the curve may have shown a cheaper one
+        best = one = again
+        curve = _curve(question, search, one) if one else None
+    cheaper = search.next_cheaper(best) if best else None
+    about = tightest(one.points, question.bounds) if one else question.bounds[0]
     tell("what the next unit buys")
     bought = worths(one, about, sweep) if one else []
-    tell("the capacity curve")
-    curve = _curve(question, one, about, sweep) if one else None
     tell("on the virtual engine")
     return Plan(
         question=question,
-        candidates=found,
+        candidates=search.candidates,
         winner=best,
+        closest=one,
         cheaper=cheaper,
-        why="" if best else _why(found, one),
+        why=why,
         tightest=about,
         worths=bought,
         verified=_verified(question, best, cheaper, about, sweep),
@@ -184,28 +184,25 @@ def main_knob(question: Question) -> Knob | None:
     return next((knob for knob in numeric if knob.name in slots), next(iter(numeric), None))
 
 
-def _curve(question: Question, one: Candidate, about: Bound, sweep: Sweep) -> Curve | None:
-    knob = main_knob(question)
+def _curve(question: Question, search: Search, one: Candidate) -> Curve | None:
+    knob, about = main_knob(question), tightest(one.points, question.bounds)
     if knob is None:
         return None
-    batch = question.scenario.workload.kind == "batch"
-    paced = about.metric in {"duration_s", "throughput_per_s"} or batch
+    paced = question.scenario.workload.kind == "batch" or about.metric == "throughput_per_s"
     metric = "throughput_per_s" if paced else about.metric
-    others = {
-        name: choice for name, choice in one.configuration.chosen.items() if name != knob.name
-    }
+    chosen = one.configuration.chosen
+    others = {name: choice for name, choice in chosen.items() if name != knob.name}
     along = [
         each
-        for each in question.configurations
-        if all(each.chosen[name] == choice for name, choice in others.items())
+        for each in search.candidates
+        if others == {name: each.configuration.chosen[name] for name in others}
     ]
-    tasks = [Candidate(each, None).seed(n) for each in along for n in range(CURVE_RUNS)]
-    points = iter(sweep(tasks))
+    search.extend(along, CURVE_RUNS)
     dots = sorted(
-        (float(each.chosen[knob.name].value), _mean(points, metric, CURVE_RUNS)) for each in along
+        (
+            float(each.configuration.chosen[knob.name].value),
+            fmean(point.figures[metric] or 0.0 for point in each.points[:CURVE_RUNS]),
+        )
+        for each in along
     )
     return Curve(knob=knob.name, metric=metric, dots=tuple(dots), knee=knee(dots))
-
-
-def _mean(points: Any, metric: str, runs: int) -> float:
-    return fmean(next(points).figures[metric] or 0.0 for _ in range(runs))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 Dot = tuple[float, float]
+STRAIGHT = 0.1
 
 
 def knee(dots: Sequence[Dot]) -> float | None:
@@ -15,7 +16,7 @@ def knee(dots: Sequence[Dot]) -> float | None:
         dots: (x, y), x ascending.
 
     Returns:
-        Its x; None of fewer than three dots, and where the curve is straight within 2 %.
+        Its x; None of fewer than three dots, and where the curve is straight within 10 %.
     """
     if len(dots) < 3:
         return None
@@ -30,7 +31,7 @@ def knee(dots: Sequence[Dot]) -> float | None:
         return abs((dot[1] - y0 - at * (y1 - y0)) / height)
 
     furthest = max(dots, key=away)
-    return furthest[0] if away(furthest) > 0.02 else None
+    return furthest[0] if away(furthest) > STRAIGHT else None
 
 
 def frontier(dots: Sequence[Dot]) -> list[int]:

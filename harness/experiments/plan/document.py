@@ -6,12 +6,12 @@ from typing import Any
 from harness.experiments.plan.answer import Plan
 from harness.experiments.plan.curve import frontier
 from harness.experiments.plan.goal import shown
-from harness.experiments.plan.judge import predicted, value
+from harness.experiments.plan.judge import predicted, sure_share, value
 from harness.experiments.plan.levers import binding
 from harness.experiments.plan.search import SAME_DOLLARS, Candidate
 
 ORDER = (
-    "cheapest: dollars first, bills within 1 % being the same; then the fewest API keys, slots or "
+    "cheapest: dollars first, bills within 2 % being the same; then the fewest API keys, slots or "
     "workers, and retries"
 )
 
@@ -30,7 +30,7 @@ def document(plan: Plan) -> dict[str, Any]:
         "winner": _told(plan, plan.winner),
         "next_cheaper": _told(plan, plan.cheaper),
         "why": plan.why or None,
-        "closest": None if plan.winner else _told(plan, plan.best),
+        "closest": None if plan.winner else _told(plan, plan.closest),
         "binding": None if worth is None else worth.constraint,
         "next_unit": [
             {
@@ -77,6 +77,8 @@ def _told(plan: Plan, one: Candidate | None) -> dict[str, Any] | None:
         told[bound.metric] = one.mean(bound)
     if one.points:
         told["cost_usd"] = one.cost_usd
+    if one.verdict == "in":
+        told["runs_that_hold_at_least"] = sure_share(len(one.points))
     if len(one.points) > 1:
         near = predicted(one.points, plan.tightest)
         told["next_run"] = {"metric": plan.tightest.metric, "low": near.low, "high": near.high}
