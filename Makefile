@@ -8,7 +8,7 @@ run:  ## the crisis, all variants
 	.venv/bin/harness run scenarios/timeout_crisis.toml
 
 test:  ## all tests
-	.venv/bin/python -m pytest -q
+	.venv/bin/python -m pytest -q -n auto --dist loadfile -m 'not wall_clock' && .venv/bin/python -m pytest -q -m wall_clock
 
 fuzz:  ## 150,000 hostile conversations with the mock, other ones every time; about a quarter of an hour
 	FUZZ_LONG=1 .venv/bin/python -m pytest -q tests/test_fuzz.py

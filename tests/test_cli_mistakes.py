@@ -63,7 +63,6 @@ BAD = [
     ((*ONE, "--corpus", "two\nlines.csv"), "corpus two lines.csv: no such file"),
     (("run", "small.toml", "--variant", "kep"), "unknown variant 'kep'"),
     ((*ONE, "--engine", "warp"), "--engine warp: there is no such engine"),
-    *(((*ONE, "--engine", name), "not built yet") for name in ("theory",)),
     ((*ONE, "--frobnicate"), "No such option: --frobnicate"),
     (("run",), "Missing argument 'SCENARIO'"),
     (("runs", "small.toml"), "No such command 'runs'"),

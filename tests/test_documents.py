@@ -124,7 +124,9 @@ def test_first_lines_run_the_crisis_and_the_tests() -> None:
     first, second = "".join(blocks("bash")).splitlines()[:2]
     begin = "python3 -m venv .venv && .venv/bin/pip install -q -c constraints.txt -e "
     assert first == begin + ". && .venv/bin/harness run scenarios/timeout_crisis.toml"
-    assert second == begin + "'.[test]' && .venv/bin/python -m pytest -q"
+    suites = "-n auto --dist loadfile -m 'not wall_clock'", "-m wall_clock"
+    runs = " && ".join(f".venv/bin/python -m pytest -q {suite}" for suite in suites)
+    assert second == f"{begin}'.[test]' && {runs}"
 
 
 @pytest.mark.parametrize("word", sorted(set(command_line())))

@@ -31,6 +31,8 @@ def test_it_answers_and_ends(tmp_path: Path) -> None:
     with service_process(tmp_path, *QUICK, "--records", "rows.jsonl") as service:
         assert service.said.startswith("serving on http://127.0.0.1:")
         assert service.said.endswith("/api/v1)")
+        assert service.running.stdout is not None
+        assert service.running.stdout.readline().startswith("records count from ")
         assert len(service.mocks()) == 1
         one = service.ask("POST", "/v1/reviews", REVIEW, X_User="ann", X_Request_Key="k1")
         assert (one.status, one.json["key"], one.json["attempts"]) == (200, "k1", 1)

@@ -36,7 +36,8 @@ LARGEST_PRODUCT = 28_000  # lines of code: a docstring that says more shall cost
 # `testing` is a top beside `cli`: it is in nobody's use but the user's, and needs the engines only.
 LAYERS = ("core", "pipeline", "engines", "testing", "report", "experiments", "cli")
 CORE = {"scenario", "corpus", "records", "metrics", "attribution", "bottlenecks", "invariants"}
-CORE |= {"errors", "files", "client_findings", "workload", "statistics", "theory"}
+CORE |= {"recovery"}
+CORE |= {"errors", "files", "places", "client_findings", "workload", "statistics", "theory"}
 LEAVES = ("mock_llm.rng", "mock_llm.distributions", "mock_llm.tokens", "mock_llm.errors")
 ENTRY_POINTS = {"harness.cli.main": "[project.scripts]", "mock_llm.__main__": "python -m mock_llm"}
 ENTRY_POINTS |= {"harness.testing.plugin": "[project.entry-points.pytest11]"}

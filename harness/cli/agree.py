@@ -10,11 +10,11 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from harness.cli.places import check_file
 from harness.cli.run import STDOUT, Chosen, Json, Scenario, Seed, Seeds, Sets, seeds_of, write_json
 from harness.errors import InputError
 from harness.experiments.agree import DEFAULT, agreements, comparable, witnesses
 from harness.experiments.run import REAL, Run, engine_named, prepare_variant, run_one
+from harness.places import check_file
 from harness.report.agreement import agreement_tables, difference_table
 from harness.scenario.load import load_file
 

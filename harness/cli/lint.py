@@ -8,11 +8,11 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from harness.cli.places import check_file
 from harness.cli.run import STDOUT, Chosen, Json, Scenario, Sets, write_json
 from harness.engines.base import prepare
 from harness.experiments.lint import Warn, lint_lines
 from harness.experiments.lint import lint as warnings_of
+from harness.places import check_file
 from harness.scenario.load import ScenarioFile, load_file
 
 

@@ -13,7 +13,6 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from harness.cli.places import check_file, check_folder
 from harness.cli.progress import Watcher
 from harness.cli.real import (
     BaseUrl,
@@ -35,12 +34,22 @@ from harness.experiments.compare import explain_connections
 from harness.experiments.journalled import check_journals, place_of
 from harness.experiments.lint import lint, lint_lines
 from harness.experiments.means import means
-from harness.experiments.run import ENGINES, REAL, Run, engine_named, prepare_variant, run_and_save
+from harness.experiments.run import (
+    ENGINES,
+    REAL,
+    THEORY,
+    Run,
+    engine_named,
+    prepare_variant,
+    run_and_save,
+)
 from harness.files import write_whole
+from harness.places import check_file, check_folder
 from harness.report.agreement import agreement_tables
 from harness.report.headline import best_of, headline, lessons
 from harness.report.table import run_table
 from harness.report.text import percent, usd
+from harness.report.theory import theory_table
 from harness.scenario.load import ScenarioFile, load_file
 
 STDOUT = "-"
@@ -250,7 +259,10 @@ def _tell(
     prepared: dict[str, Prepared],
     document: dict[str, Any],
 ) -> None:
-    reports = document["runs"]
+    if silent := [one for one in document["runs"] if one["engine"] == THEORY]:
+        console.print(theory_table(silent))
+    if not (reports := _measured(document["runs"])):
+        return
     console.print(run_table(reports, file.written.variants))
     for table in agreement_tables(document["agreement"]):
         console.print(table)
@@ -277,13 +289,19 @@ def _tell(
 
 
 def _document(reports: list[dict[str, Any]], told: Sequence[Agreement]) -> dict[str, Any]:
+    measured = _measured(reports)
     return {
         "runs": reports,
         "agreement": msgspec.to_builtins(told),
         "means": means(reports),
-        "headline": headline(reports),
-        "lessons": lessons(reports),
+        "headline": headline(measured) if measured else None,
+        "lessons": lessons(measured),
     }
+
+
+def _measured(reports: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The reports of what was run: theory has figures that nobody measured, and gaps."""
+    return [report for report in reports if report["engine"] != THEORY]
 
 
 def write_json(where: str, document: dict[str, Any]) -> None:

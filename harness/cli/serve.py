@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.places import check_file
 from harness.cli.real import DEFAULT_KEY, endpoint_at
 from harness.cli.run import Sets
 from harness.engines.real import Endpoint
@@ -19,6 +18,7 @@ from harness.engines.serving import serve as run_service
 from harness.errors import InputError
 from harness.experiments.run import prepare_variant
 from harness.pipeline.service.logs import logging_to
+from harness.places import check_file
 from harness.scenario.load import BASE, ScenarioFile, load_defaults, load_file
 
 
@@ -56,11 +56,13 @@ def serve(
     journal: Annotated[
         Path | None, typer.Option(help="Outlives the process; the next one goes on with it.")
     ] = None,
+    until_eof: Annotated[
+        bool, typer.Option("--until-eof", help="Stop when standard input ends, as with a pipe's.")
+    ] = False,
 ) -> int:
     """Serve reviews at http://HOST:PORT until SIGTERM or Ctrl-C."""
-    overrides = list(sets or [])
-    if redis_url is not None:
-        overrides.append(f"pipeline.redis_url={json.dumps(redis_url)}")
+    shared = [] if redis_url is None else [f"pipeline.redis_url={json.dumps(redis_url)}"]
+    overrides = [*(sets or []), *shared]
     file = _file(scenario, overrides, variant)
     endpoint = _endpoint(upstream_url, key_env, ca_file)
     for option, path in (("--records", records), ("--log", log)):
@@ -78,6 +80,7 @@ def serve(
             log=logger,
             records=records,
             journal=journal,
+            until_eof=0 if until_eof else None,
         )
         return run_service(serving, _tell)
 

@@ -35,10 +35,10 @@ def run_live(
     with TemporaryDirectory(prefix="harness-live-") as folder:
         ledger = Path(folder) / "ledger.jsonl"
         upstream, answers = prepared.scenario.upstream, prepared.answer_key
-        with mock_process(upstream, seed=seed, answers=answers, ledger=ledger) as base_url:
+        with mock_process(upstream, seed=seed, answers=answers, ledger=ledger) as mock:
             began = time.perf_counter()
             steal = read_steal()
-            job = job_of(prepared, seed, base_url, target, on_progress, _open_door, replayed)
+            job = job_of(prepared, seed, mock.url, target, on_progress, _open_door, replayed)
             origin, lag = _run(job)
             wall_s = time.perf_counter() - began
             steal_share = read_steal().share_since(steal)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,6 +26,8 @@ INTERRUPTED = 130
 LAGS = round(10 / TICK_S)
 """Lags of the loop that are kept: of the last 10 s."""
 LOOK_S = 1.0
+COUNTED = "records count from "
+"""What a service says of its records' clock, so that others on the machine can tell them apart."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -43,6 +45,7 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
         log: is told of requests and refusals; None: nobody is.
         records: every row is written to it (JSONL); times count from the start.
         journal: see `Host`.
+        until_eof: a descriptor whose end of file stops the service as a signal does.
     """
 
     prepared: Prepared
@@ -54,6 +57,7 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     log: logging.Logger | None = None
     records: Path | None = None
     journal: Path | None = None
+    until_eof: int | None = None
 
 
 def serve(serving: Serving, tell: Callable[[str], None]) -> int:
@@ -72,18 +76,18 @@ def serve(serving: Serving, tell: Callable[[str], None]) -> int:
             cannot be gone on with.
     """
     upstream = serving.prepared.scenario.upstream
-    given = serving.endpoint
-    if given is None:
-        place: AbstractContextManager[str] = mock_process(upstream, seed=serving.seed)
-    else:
-        place = nullcontext(given.base_url)
-    with place as base_url, asyncio.Runner(loop_factory=loop_factory()) as runner:
+    with ExitStack() as stack:
+        if serving.endpoint is None:
+            base_url = stack.enter_context(mock_process(upstream, seed=serving.seed)).url
+        else:
+            base_url = serving.endpoint.base_url
+        runner = stack.enter_context(asyncio.Runner(loop_factory=loop_factory()))
         return runner.run(_serve(serving, base_url, tell))
 
 
 async def _serve(serving: Serving, base_url: str, tell: Callable[[str], None]) -> int:
     stop, hurry = asyncio.Event(), asyncio.Event()
-    when_told(lambda: hurry.set() if stop.is_set() else stop.set())
+    when_told(lambda: hurry.set() if stop.is_set() else stop.set(), serving.until_eof)
     prepared, rows = serving.prepared, _Rows()
     tools = _tools(serving, base_url)
     monitor, settings = Monitor(serving.log), prepared.scenario.pipeline
@@ -106,6 +110,8 @@ async def _serve(serving: Serving, base_url: str, tell: Callable[[str], None]) -
             rows.open(serving.records)
             shown = f"[{serving.host}]" if ":" in serving.host else serving.host
             tell(f"serving on http://{shown}:{port} (upstream {base_url})")
+            if serving.records is not None:
+                tell(f"{COUNTED}{rows.origin:.9f} s on the monotonic clock")
             if host.in_doubt:
                 tell(_doubt(host))
             calm_collector()
@@ -176,7 +182,7 @@ class _Rows:
     """Rows on their way into a file, whole lines only; without a file they are dropped."""
 
     def __init__(self) -> None:
-        self._origin = asyncio.get_running_loop().time()
+        self.origin = asyncio.get_running_loop().time()
         self._file: BinaryIO | None = None
 
     def open(self, path: Path | None) -> None:
@@ -191,7 +197,7 @@ class _Rows:
         if self._file is None:
             return
         try:
-            self._file.write(msgspec.json.encode(moved(row, -self._origin)) + b"\n")
+            self._file.write(msgspec.json.encode(moved(row, -self.origin)) + b"\n")
         except OSError as error:  # no request shall fail for it
             _LOG.error("records end here: %s", error.strerror)
             self.close()

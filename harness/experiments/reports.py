@@ -6,11 +6,13 @@ from typing import Any
 import msgspec
 
 from harness.bottlenecks import Bottleneck
+from harness.corpus import Corpus
 from harness.engines.base import EngineResult, Prepared
 from harness.invariants import violations
 from harness.metrics import accuracy, summary
 from harness.pipeline.cache import near_precision
 from harness.records import HITS, records_sha256
+from harness.recovery import recovery
 from harness.scenario.slo import parse_slo
 from mock_llm.cassette import torn
 from mock_llm.config import Upstream
@@ -44,11 +46,7 @@ def report_of(
         **money_figures(result),
         "wall_s": result.wall_s,
         "near_hits": near_precision(_near(result), result.truths or prepared.truths),
-        "corpus": {
-            "name": prepared.corpus.name,
-            "reviews": len(prepared.corpus.reviews),
-            "warnings": list(prepared.corpus.guards.warnings),
-        },
+        "corpus": _corpus(prepared.corpus),
         "projection": None if foreign else msgspec.to_builtins(prepared.projection),
         "certificate": result.certificate,
         "bottlenecks": msgspec.to_builtins(found),
@@ -57,8 +55,7 @@ def report_of(
         "expect": expect,
         "records_sha256": records_sha256(result.records),
     }
-    wanted = len(prepared.items if result.submitted is None else result.submitted)
-    report["notes"] += _endings(result, figures, wanted)
+    report["notes"] += _endings(result, figures, len(prepared.items))
     if engine == "virtual":
         report["notes"].append("no CPU cost is modelled: the virtual clock counts waiting only")
     return {**report, "slo": slo_of(scenario.slo, report)}
@@ -83,23 +80,31 @@ def doubts_of(prepared: Prepared, result: EngineResult, *, foreign: bool = False
 
 def figures_of(prepared: Prepared, result: EngineResult) -> dict[str, Any]:
     """Every figure of a run that can be promised, by the names of the JSON contract."""
-    pipe, failed = prepared.scenario.pipeline, result.stopped == "job_deadline"
+    scenario, failed = prepared.scenario, result.stopped == "job_deadline"
     return {
         **summary(
             result.records,
-            baseline_usd_per_m=pipe.baseline_usd_per_m,
+            baseline_usd_per_m=scenario.pipeline.baseline_usd_per_m,
             repeats_in_input=prepared.corpus.guards.repeats_in_input,
             job_failed=failed,
-            batch_size=pipe.batch_size or 10,
+            batch_size=scenario.pipeline.batch_size or 10,
+            ends=result.ends,
         ),
+        **recovery(result.records, result.spike or scenario.workload.spike_s),
         # A job past its deadline hands over no labels either.
         "accuracy": accuracy({} if failed else _judged(result), result.truths or prepared.truths),
         "context_bytes": result.context_bytes,
     }
 
 
-def _endings(result: EngineResult, figures: Mapping[str, Any], wanted: int) -> Iterator[str]:
+def _corpus(corpus: Corpus) -> dict[str, Any]:
+    warnings = list(corpus.guards.warnings)
+    return {"name": corpus.name, "reviews": len(corpus.reviews), "warnings": warnings}
+
+
+def _endings(result: EngineResult, figures: Mapping[str, Any], items: int) -> Iterator[str]:
     """How a run ended before its work did."""
+    wanted = items if result.submitted is None else len(result.submitted)
     if result.stopped in {"interrupted", "never_answered"}:
         yield f"broken off: {figures['requests']:,} of {wanted:,} requests had begun"
     if result.stopped == "budget":

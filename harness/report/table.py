@@ -86,7 +86,7 @@ def _here(group: Sequence[Report]) -> str:
     ok = floor(fmean(report["ok"] for report in group))
     n = fmean(report["requests"] for report in group)
     took = length(fmean(report["duration_s"] for report in group))
-    lines = [f"{speed}, {ok:,} of {n:,.0f} ok in {took}", *_batches(group)]
+    lines = [f"{speed}, {ok:,} of {n:,.0f} ok in {took}", *_batches(group), *_spike(group)]
     lines += [_money(group), *_labels(group)]
     cache = group[0]["cache"]
     if cache["lookups"]:
@@ -103,6 +103,16 @@ def _batches(group: Sequence[Report]) -> Iterator[str]:
     first, middle, last = (fmean(time[name] for time in times) for name in ("first", "p50", "last"))
     if middle > 0:
         yield f"a batch: {first:.1f} s at first, median {middle:.1f} s, {last:.1f} s at last"
+
+
+def _spike(group: Sequence[Report]) -> Iterator[str]:
+    """How soon the service was itself again after a spike; of several seeds the worst."""
+    told = [report for report in group if report.get("spike")]
+    if any(report["recovery_s"] is None for report in told):
+        calls = fmean(report["spike"]["at_last"]["attempts"] for report in told)
+        yield f"never back after the spike: {calls:.1f} calls a request at the end"
+    elif told:
+        yield f"back {length(max(report['recovery_s'] for report in told))} after the spike"
 
 
 def _money(group: Sequence[Report]) -> str:

@@ -24,6 +24,7 @@ KNOWN_METRICS = (
     "timeout_rate",
     "cost_usd",
     "cost_reduction",
+    "recovery_s",
     "accuracy.value",
     "cache.hit_rate",
     "latency_s.mean",

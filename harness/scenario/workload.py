@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from harness.scenario.arrivals import Arrivals, TraceArrivals
+from harness.scenario.arrivals import Arrivals, SpikeArrivals, TraceArrivals
 from harness.scenario.resilience import PositiveSeconds
 from mock_llm.config import Positive, Seconds, Table
 from mock_llm.distributions import Distribution
@@ -11,6 +11,7 @@ MOST_ARRIVALS = 5_000_000
 
 _ONLY_WITH = {
     "think": ("users",),
+    "think_first": ("users",),
     "ramp_s": ("users",),
     "requests_per_user": ("users",),
     "arrivals": ("arrivals",),
@@ -36,7 +37,9 @@ class Workload(Table, frozen=True, kw_only=True):
             `requests_per_user` allows.
         deadline_s: how long a caller waits for its answer, sent along with its request; None waits.
         think: from the end of a user's request to the intended start of its next, seconds.
-        ramp_s: users begin evenly over it.
+        think_first: users who have come think before their first request too, so that a crowd does
+            not ask as one.
+        ramp_s: users come evenly over it.
         requests_per_user: a user who has had so many leaves; None: none does.
     """
 
@@ -49,6 +52,7 @@ class Workload(Table, frozen=True, kw_only=True):
     duration_s: PositiveSeconds | None = None
     deadline_s: PositiveSeconds | None = None
     think: Distribution = 0.0
+    think_first: bool = False
     ramp_s: Seconds = 0.0
     requests_per_user: Positive | None = None
 
@@ -62,6 +66,14 @@ class Workload(Table, frozen=True, kw_only=True):
             self._check_users()
         if self.kind == "arrivals":
             self._check_arrivals()
+
+    @property
+    def spike_s(self) -> tuple[float, float] | None:
+        """When a spike of arrivals begins and ends; None where there is none."""
+        shape = self.arrivals
+        if not isinstance(shape, SpikeArrivals):
+            return None
+        return shape.at_s, shape.at_s + shape.for_s
 
     def _check_users(self) -> None:
         if self.duration_s is None:

@@ -1,0 +1,215 @@
+"""One Locust process's part in a load test: the stack, what users have seen, and the exit code.
+
+Theory of operation. The process that is no worker starts the stack when Locust is ready, and ends
+it when Locust quits. What users need is the `Flight`, which a worker has from its master. Each test
+of a long-lived Locust gets a stack of its own, so that every request is a new one.
+"""
+
+import atexit
+import signal
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+from locust.argument_parser import LocustArgumentParser
+from locust.env import Environment
+from locust.event import Events
+from locust.runners import Runner, WorkerRunner
+
+from harness.corpus import Review
+from harness.engines.visitors import GRACE_S
+from harness.errors import InputError
+from harness.workload import review_index
+from loadtests import rows
+from loadtests.certificate import Strain
+from loadtests.dealing import Flight, Orders, Roll
+from loadtests.meter import Meter
+from loadtests.numbers import Numbers
+from loadtests.options import LEAD_S, add_options, checked, token_of
+from loadtests.sight import Sight
+from loadtests.stack import Choice, Stack
+
+PATIENT_S = 86_400.0
+"""Of a user who waits for ever."""
+UNDER_WAY = {"spawning", "running", "cleanup"}
+BAD_INPUT, INTERRUPTED = 2, 130
+
+
+class Session:
+    """What this process has to do with the load test.
+
+    Attributes:
+        options: Locust's, and ours.
+        choice: the world that is flown; None on a worker.
+        stack: what is driven; None on a worker, and before Locust is ready.
+        sight: what the users of this process have seen, and workers have handed over.
+        numbers: which users are in this process.
+        flight: what users need; there from the start of a test.
+        began_s: monotonic time from which the plan of the running test counts.
+        interrupted: it was ended before its time.
+        meter: measures this process, and those of the stack, while the test runs.
+        strains: of workers' processes, by worker, as they told last.
+        reviews: what is asked about.
+        orders: what the master has said; None: this is no worker.
+        roll: the workers, of a master.
+    """
+
+    flight: Flight
+    began_s: float
+    meter: Meter
+
+    def __init__(self, options: Namespace) -> None:
+        self.options = options
+        self.choice: Choice | None = None if options.worker else checked(options)
+        self.stack: Stack | None = None
+        self.sight = Sight()
+        self.numbers = Numbers()
+        self.strains: dict[str, Sequence[Strain]] = {}
+        self.interrupted = False
+        self.reviews: tuple[Review, ...] = ()
+        self.orders: Orders | None = None
+        self.roll = Roll()
+        self._flown = False
+
+    @property
+    def patience_s(self) -> float:
+        """How long a user waits for an answer: longer than the service lets it."""
+        limit_s = self.flight.work.deadline_s
+        return PATIENT_S if limit_s is None else limit_s + GRACE_S
+
+    def review(self, user: int, n: int) -> Review:
+        """What a user's request `n` is about."""
+        work = self.flight.work
+        return self.reviews[review_index(work, len(self.reviews), n, user)]
+
+    def launch(self, environment: Environment) -> None:
+        """Start the stack, or take what `--host` names.
+
+        Raises:
+            InputError: it cannot be had.
+        """
+        choice, options = self.choice, self.options
+        if choice is None:
+            return
+        if options.host:
+            self.stack = Stack.given(choice, options.host, options.mock_url, token_of(options))
+        else:
+            self.stack = Stack(choice, options.service_port)
+            self.stack.start()
+            atexit.register(self.stack.close)
+            environment.host = self.stack.service_url
+
+    def begin(self, environment: Environment) -> None:
+        """A test begins: everybody's plan counts from a little later."""
+        if self._flown and self.stack is not None:
+            self.stack.close()
+            self.launch(environment)
+        self._flown = True
+        self.sight, self.numbers = Sight(), Numbers()
+        self.strains = {}
+        if self.choice is None:
+            self._follow()
+        else:
+            self.reviews = self.choice.prepared.corpus.reviews
+            self.flight = Flight(
+                work=self.choice.prepared.scenario.workload,
+                seed=self.choice.seed,
+                mock_url=None if self.stack is None else self.stack.mock_url,
+            )
+            self.began_s = time.monotonic() + LEAD_S
+        environment.stop_timeout = environment.stop_timeout or self.patience_s
+
+    def _follow(self) -> None:
+        """Do as the master has said."""
+        orders = self.orders
+        if orders is None:
+            raise RuntimeError("a test begins, and the master has not said which")
+        self.flight, self.reviews, self.began_s = orders.flight, orders.texts(), orders.began_s
+        self.numbers = Numbers(orders.deal.first, orders.deal.step)
+
+    def end(self, environment: Environment) -> None:
+        """Locust quits: whoever still runs is stopped, and so is the stack."""
+        runner = environment.runner
+        try:
+            if runner is not None and runner.state in UNDER_WAY:
+                self.interrupted = True
+                runner.quit()
+            if self.interrupted:
+                environment.process_exit_code = INTERRUPTED
+        finally:
+            if self.stack is not None:
+                self.stack.close()
+
+
+_SESSIONS: list[Session] = []
+
+
+def session_of(environment: Environment) -> Session:
+    """The session of this process; there as soon as the command line has been read."""
+    assert environment.parsed_options is not None  # noqa: S101 - Locust has read its command line
+    session = _SESSIONS[0]
+    session.options = environment.parsed_options
+    return session
+
+
+def attach(events: Events) -> None:
+    """Have Locust tell us what happens."""
+    rows.exact()
+    events.init_command_line_parser.add_listener(_on_parser)
+    events.init.add_listener(_on_init)
+    events.test_start.add_listener(_on_start)
+    events.quitting.add_listener(_on_quitting)
+
+
+def _on_parser(parser: LocustArgumentParser, **_: Any) -> None:
+    add_options(parser)
+    parse = parser.parse_args
+
+    def parse_and_check(*arguments: Any, **named: Any) -> Any:
+        options = parse(*arguments, **named)
+        if not _SESSIONS:  # Locust's web pages read the command line once more
+            try:
+                _SESSIONS.append(Session(options))
+            except InputError as error:
+                parser.error(" ".join(str(error).split()))
+        return options
+
+    parser.parse_args = parse_and_check
+
+
+def _on_init(environment: Environment, runner: Runner, **_: Any) -> None:
+    session = session_of(environment)
+    if isinstance(runner, WorkerRunner):
+        session.choice = None  # forked off when it was the master's
+        return
+
+    def told(number: int, frame: FrameType | None) -> None:
+        session.interrupted = runner.state in UNDER_WAY
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, told)
+    try:
+        session.launch(environment)
+    except InputError as error:
+        complain(str(error))
+
+
+def complain(message: str) -> None:
+    """Tell what a user has done wrong, and end.
+
+    Raises:
+        SystemExit: always.
+    """
+    sys.stderr.write(f"locust: error: {' '.join(message.split())}\n")
+    sys.exit(BAD_INPUT)
+
+
+def _on_start(environment: Environment, **_: Any) -> None:
+    session_of(environment).begin(environment)
+
+
+def _on_quitting(environment: Environment, **_: Any) -> None:
+    session_of(environment).end(environment)
