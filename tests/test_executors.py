@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -48,10 +49,18 @@ def test_another_world_is_another_run(tmp_path: Path) -> None:
     scenario = one.scenario
     slower = msgspec.structs.replace(scenario.pipeline, concurrency=1)
     other = msgspec.structs.replace(scenario, pipeline=slower)
-    differ = [{"seed": 9}, {"engine": "virtual"}, {"scenario": other}, {"corpus": "12-34"}]
+    differ: list[dict[str, Any]] = [
+        {"seed": 9},
+        {"engine": "virtual"},
+        {"scenario": other},
+        {"corpus": "12-34"},
+    ]
     keys = {msgspec.structs.replace(one, **change).key for change in differ}
     assert len(keys | {one.key}) == 5
-    same = [{"label": "x"}, {"scenario": msgspec.structs.replace(scenario, about="x", slo={})}]
+    same: list[dict[str, Any]] = [
+        {"label": "x"},
+        {"scenario": msgspec.structs.replace(scenario, about="x", slo={})},
+    ]
     assert {msgspec.structs.replace(one, **change).key for change in same} == {one.key}
 
 

@@ -11,11 +11,8 @@ from harness.cli.corpus import corpus
 from harness.cli.gate import gate
 from harness.cli.lint import lint
 from harness.cli.mock import mock
-<<<<<<< HEAD
 from harness.cli.plan import plan_command
-=======
 from harness.cli.progressive import progressive
->>>>>>> main
 from harness.cli.run import run
 from harness.cli.schema import schema
 from harness.cli.serve import serve
@@ -29,11 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(run)
-<<<<<<< HEAD
 app.command("plan")(plan_command)
-=======
 app.command()(progressive)
->>>>>>> main
 app.command()(agree)
 app.command()(gate)
 app.command()(lint)

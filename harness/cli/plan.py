@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness.cli.places import check_file, check_folder
 from harness.cli.progress import Stages
 from harness.cli.run import STDOUT, Json, Scenario, Sets, write_json
 from harness.errors import InputError
@@ -28,6 +27,7 @@ from harness.experiments.plan import (
     value,
 )
 from harness.experiments.plan.document import ORDER, document, on_frontier, price_of
+from harness.places import check_file, check_folder
 from harness.report.text import usd
 from harness.scenario.load import BASE
 
