@@ -27,18 +27,16 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from heapq import heappop, heappush, heapreplace
 from math import log
 from typing import NamedTuple
 
 import numpy as np
-from harness.engines.twin.service import Back, TwinCallers, TwinDesk
 
-from harness.corpus.review import Review
 from harness.engines.base import Prepared, prepare
 from harness.engines.twin.endpoint import Endpoint
 from harness.engines.twin.engine import run_in_twin
+from harness.engines.twin.service import TwinCallers, TwinDesk
 from harness.pipeline.service.tickets import Ask, Ticket
 from harness.records import Record
 from harness.scenario.arrivals import PoissonArrivals
@@ -68,6 +66,7 @@ UNIT_S = 1000.0
 RUNS, ALONE = 8, 4_000_000
 WIDEST = 0.02
 MANY = 10**6
+KEPT = 200
 EXPONENTIAL = Exponential(mean=UNIT_S)
 OFTEN = (1 + (3 / 5) ** 0.5) / 2
 HYPER = Mixture(  # cv2 = 4 with balanced means
@@ -94,6 +93,7 @@ class Queueing(NamedTuple):
         patience: of (seed, key): services that a caller waits to be served.
         filling: share of a run that it takes until the queue is what it stays; for MSER-5 looks in
             the first half of what comes then.
+        effort: how many times as long as usual the recursion goes on.
     """
 
     name: str
@@ -104,6 +104,7 @@ class Queueing(NamedTuple):
     waiting: int = MANY
     patience: Patience | None = None
     filling: float = 0.0
+    effort: int = 1
 
 
 class Row(NamedTuple):
@@ -129,6 +130,14 @@ class Run(NamedTuple):
     served: Bools
 
 
+class Seen(NamedTuple):
+    """A run's figure, and the means of its gaps and services."""
+
+    value: float
+    gap: float
+    service: float
+
+
 class Found(NamedTuple):
     """What was simulated of a row.
 
@@ -147,8 +156,16 @@ class Found(NamedTuple):
     apart: float
 
 
-class PatientDesk(TwinDesk):
-    """Lets whoever it has begun to serve stay to the end."""
+class ImpatientDesk(TwinDesk):
+    """Takes in who leaves unless it is served in time, and lets who is being served stay."""
+
+    def __init__(self, callers: "Impatient", prepared: Prepared, end: Endpoint) -> None:
+        super().__init__(callers, prepared, end)
+        self._patience = callers.patience
+
+    def enter(self, ask: Ask) -> Ticket:
+        """Let a request in, to wait for as long as its caller likes to."""
+        return super().enter(ask._replace(deadline=self._now() + self._patience(ask.key)))
 
     def _start(self, ticket: Ticket) -> None:
         ticket.request.deadline = None
@@ -156,21 +173,14 @@ class PatientDesk(TwinDesk):
 
 
 class Impatient(TwinCallers):
-    """Callers who leave when they are not served in time."""
+    """Callers who leave when they are not served in time; `patience` is in seconds, by key."""
 
     def __init__(self, prepared: Prepared, seed: int, patience: Patience) -> None:
         super().__init__(prepared, seed, None)
+        self.patience = lambda key: UNIT_S * patience(seed, key)
         scenario = prepared.scenario
         end = Endpoint(scenario.upstream, seed, prepared.answer_key, scenario.pipeline, self.clock)
-        self._desk = PatientDesk(self, prepared, end)
-        self._patience = patience
-
-    def _ask(self, key: str, user: str, asked: Review | None, back: Back | None) -> None:
-        assert asked is not None
-        until = self.clock.time() + UNIT_S * self._patience(self._seed, key)
-        ticket = self._desk.enter(Ask(asked, user, "", key, until))
-        ticket.ended.back = partial(self._answered, key, back)
-        self._desk.seat(ticket)
+        self._desk = ImpatientDesk(self, prepared, end)
 
 
 def fixed(limit: float) -> Patience:
@@ -286,29 +296,26 @@ def figure(row: Row, run: Run, cut: int) -> float:
     return float(1 - served.mean())
 
 
-def freed(row: Row, runs: Sequence[Run], cut: int, confidence: float) -> Interval:
+def seen(row: Row, run: Run, cut: int) -> Seen:
+    """A run's value of a row's figure, and its luck: means of gaps and services."""
+    service = run.service[cut:][run.served[cut:]]
+    return Seen(figure(row, run, cut), float(run.gap[cut:].mean()), float(service.mean()))
+
+
+def freed(queue: Queueing, runs: Sequence[Seen], confidence: float) -> Interval:
     """The interval of a figure, freed from the luck of gaps and services if that narrows it."""
-    queue, values = row.queue, [figure(row, run, cut) for run in runs]
-    luck = [[float(run.gap[cut:].mean())] for run in runs]
-    known = [1 / queue.arrival]
-    if not isinstance(queue.service, Constant):
-        known.append(1.0)
-        for one, run in zip(luck, runs, strict=True):
-            one.append(float(run.service[cut:][run.served[cut:]].mean()))
+    values = [run.value for run in runs]
+    same = isinstance(queue.service, Constant)
+    luck = [[run.gap] if same else [run.gap, run.service] for run in runs]
+    known = [1 / queue.arrival] if same else [1 / queue.arrival, 1.0]
     both = controlled(values, luck, known, confidence), interval(values, confidence)
     return min(both, key=lambda one: one.half_width)
 
 
-def together(
-    row: Row, pairs: Sequence[tuple[Run, Run]], alone: Sequence[Run], cut: int, confidence: float
-) -> Interval:
+def together(more: Interval, long: Interval) -> Interval:
     """The recursion's mean, and what the twin adds to it on the same runs."""
-    more = interval(
-        [figure(row, twin, cut) - figure(row, same, cut) for twin, same in pairs], confidence
-    )
-    long = freed(row, alone, cut, confidence)
     half_width = (more.half_width**2 + long.half_width**2) ** 0.5
-    return Interval(more.mean + long.mean, half_width, more.n, confidence)
+    return Interval(more.mean + long.mean, half_width, more.n, more.confidence)
 
 
 def simulated(rows: Sequence[Row], runs: int, alone: int, table: int) -> Iterator[Found]:
@@ -322,22 +329,35 @@ def simulated(rows: Sequence[Row], runs: int, alone: int, table: int) -> Iterato
     """
     queue = rows[0].queue
     prepared = prepared_for(queue)
-    pairs = []
+    twins, same = [], []
     for seed in range(1, runs + 1):
         twin, patience = flown(queue, prepared, seed)
-        pairs.append((twin, recursion(queue, twin.gap, twin.service, patience)))
-    others = [drawn(queue, 1000 + n) for n in range(max(runs, alone // queue.requests))]
+        twins.append(twin)
+        same.append(recursion(queue, twin.gap, twin.service, patience))
+    more = max(runs, queue.effort * alone // queue.requests)
+    others = [drawn(queue, 1000 + n) for n in range(min(more, KEPT))]
     filled = int(queue.filling * queue.requests)
-    found = mser5([run.wait[filled:] for run in (*others, *(twin for twin, _ in pairs))])
+    # Where nobody waits, losses are what settles.
+    every = [(run.wait if queue.waiting else ~run.served)[filled:] for run in (*others, *twins)]
+    found = mser5(every)
     if found is None:
         raise SystemExit(f"{queue.name}: runs of {queue.requests} are too short for a warm-up")
     cut = filled + found
-    apart = max(float(np.abs(twin.wait - same.wait).max()) for twin, same in pairs)
-    for row in rows:
-        told, wide = (
-            together(row, pairs, others, cut, confidence) for confidence in (0.95, 1 - 0.05 / table)
+    told = [[seen(row, run, cut) for row in rows] for run in others]
+    for n in range(len(others), more):  # too many to be kept
+        run = drawn(queue, 1000 + n)
+        told.append([seen(row, run, cut) for row in rows])
+    apart = max(float(np.abs(a.wait - b.wait).max()) for a, b in zip(twins, same, strict=True))
+    for number, row in enumerate(rows):
+        mine = [seen(row, run, cut) for run in twins]
+        theirs = [seen(row, run, cut) for run in same]
+        added = [a.value - b.value for a, b in zip(mine, theirs, strict=True)]
+        long = [one[number] for one in told]
+        intervals = (
+            together(interval(added, confidence), freed(queue, long, confidence))
+            for confidence in (0.95, 1 - 0.05 / table)
         )
-        yield Found(cut, freed(row, [twin for twin, _ in pairs], cut, 0.95), told, wide, apart)
+        yield Found(cut, freed(queue, mine, 0.95), *intervals, apart)
 
 
 def rows() -> list[Row]:
@@ -371,7 +391,10 @@ def _finite() -> Iterator[Row]:
         name = f"M/M/{servers}/{places} {arrival:g}"
         found = mmck(arrival, 1.0, servers, places)
         queue = Queueing(
-            name, arrival, servers, requests, waiting=places - servers, filling=filling
+            *(name, arrival, servers, requests),
+            waiting=places - servers,
+            filling=filling,
+            effort=8 if places == 150 else 1,  # at full load, and seldom full
         )
         yield Row(queue, "lost", found.lost)
         yield Row(queue, "wait", found.wait_s)

@@ -16,7 +16,7 @@ def test_the_twin_has_the_closed_form_in_its_interval(name: str) -> None:
     mine = [row for row in TABLE if row.queue.name == name]
     short = [row._replace(queue=row.queue._replace(requests=1000)) for row in mine]
     for row, found in zip(short, simulated(short, 8, 500_000, len(TABLE)), strict=True):
-        assert found.apart < 1e-9
+        assert found.apart <= (1e-9 if row.queue.waiting else 1.01e-6)  # a refusal has travelled
         assert verdict(row, found) != "NO", (row.value, found.told, found.wide)
 
 
