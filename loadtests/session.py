@@ -22,8 +22,8 @@ from locust.event import Events
 from locust.runners import Runner, WorkerRunner
 
 from harness.corpus import Review, load_corpus
+from harness.engines.asking import GRACE_S
 from harness.engines.base import CORPUS_SEED
-from harness.engines.visitors import GRACE_S
 from harness.errors import InputError
 from harness.scenario.workload import Workload
 from harness.workload import review_index

@@ -8,7 +8,7 @@ theirs poses as one of the service's.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,6 +16,18 @@ import aiohttp
 import msgspec
 
 from harness.corpus.review import Review
+from harness.engines.asking import (
+    AT_LEAST_S,
+    GRACE_S,
+    batch_body,
+    cheapest,
+    headers_of,
+    hint_s,
+    item_keys,
+    review_body,
+    stream_body,
+    stream_headers,
+)
 from harness.engines.base import OnProgress, Prepared, toolkit
 from harness.pipeline.answer import Answer
 from harness.pipeline.context import Context
@@ -23,10 +35,12 @@ from harness.pipeline.dispatch import OUTCOME_OF_STOP, Stop
 from harness.pipeline.progress import Progress
 from harness.pipeline.service.host import Host
 from harness.records import HITS, Record, lost
+from harness.scenario.workload import Kind, Mix
 from harness.workload import (
     arrival_key,
     arrival_user,
     first_start_s,
+    kinds,
     review_index,
     schedule,
     think_s,
@@ -34,15 +48,8 @@ from harness.workload import (
     user_name,
 )
 
-GRACE_S = 5.0
-"""By which a caller is more patient than its deadline says."""
-
 KEEP_ALIVE_S = 60.0
 """Less than the service's 75 s, so that no call meets a connection that is just being closed."""
-
-AT_LEAST_S = 1e-3
-"""Between two requests of a user who was refused: a refusal takes no time, and no think time would
-then be a loop that never ends."""
 
 _SLICES = 10
 
@@ -63,6 +70,7 @@ class Visits:
         records: the service's rows so far.
         answers: request key -> answer.
         intended: request key -> intended start, loop time, of all that was asked.
+        items: request keys of what was handed in as batches, but for what was refused.
         truths: request key -> true label, where the corpus knows it.
         statuses: HTTP status of each request that was answered, by key.
         late_s: seconds by which requests were sent after their intended start.
@@ -79,6 +87,7 @@ class Visits:
         self.records: list[Record] = []
         self.answers: dict[str, Answer] = {}
         self.intended: dict[str, float] = {}
+        self.items: dict[str, None] = {}
         self.truths: dict[str, str] = {}
         self.statuses: dict[str, int] = {}
         self.late_s: list[float] = []
@@ -86,7 +95,10 @@ class Visits:
         self.stopped: Stop | None = None
         self._prepared = prepared
         self._work = prepared.scenario.workload
+        self._kinds = kinds(self._work)
+        self._mix = self._work.mix or Mix(reviewer=1.0)
         self._seed = seed
+        self._base_url = base_url
         self._tools = toolkit(prepared, seed, base_url, None)
         self._open_door = open_door
         self._on_progress = on_progress
@@ -105,7 +117,7 @@ class Visits:
         settings = self._prepared.scenario.pipeline
         host = Host(settings, self._tools, self._prepared.router, record=self._record)
         async with host:
-            self._url = f"{await self._open_door(host)}/v1/reviews"
+            self._url = await self._open_door(host)
             async with self._callers() as self._session:
                 self._task = asyncio.create_task(self._all())
                 ticker = asyncio.create_task(self._tick())
@@ -126,6 +138,7 @@ class Visits:
 
     async def _all(self) -> None:
         async with asyncio.TaskGroup() as group:
+            self._group = group
             if self._work.kind == "users":
                 for user in range(self._work.users):
                     group.create_task(self._user(user))
@@ -137,16 +150,30 @@ class Visits:
                 group.create_task(self._ask(arrival_key(n), name, self._review(n), start))
 
     async def _user(self, user: int) -> None:
-        """Ask, wait for the answer, think, ask again."""
-        work, n = self._work, 0
+        """Ask, wait for the answer, think, ask again; an abuser waits for nothing."""
+        work, n, kind = self._work, 0, self._kinds[user]
         start = first_start_s(work, self._seed, user)
         while not self._is_over(n, start):
             await self._until(start)
-            name, review = user_name(user), self._review(n, user)
-            wait_s = await self._ask(user_key(user, n), name, review, start)
+            visit = self._visit(kind, user, n, start)
             n += 1
+            if kind == "abuser":
+                self._group.create_task(visit)
+                start += 1 / self._mix.abuser_per_s
+                continue
+            wait_s = await visit
             now = asyncio.get_running_loop().time() - self._began
             start = now + max(think_s(work, self._seed, user, n), wait_s)
+
+    def _visit(self, kind: Kind, user: int, n: int, start: float) -> Coroutine[Any, Any, float]:
+        key, name = user_key(user, n), user_name(user)
+        if kind == "batch":
+            many = self._mix.batch_reviews
+            reviews = [self._review(n * many + item, user) for item in range(many)]
+            return self._hand_in(key, name, reviews)
+        if kind == "stream":
+            return self._stream(key, name, self._review(n, user))
+        return self._ask(key, name, self._review(n, user), start)
 
     def _is_over(self, n: int, start: float) -> bool:
         work = self._work
@@ -165,27 +192,61 @@ class Visits:
         self.late_s.append(asyncio.get_running_loop().time() - intended)
         if review.label is not None:
             self.truths[key] = review.label
-        headers = {"X-Request-Key": key, "X-User": user, "Content-Type": "application/json"}
-        limit = self._work.deadline_s
-        if limit is not None:
-            headers["X-Deadline"] = repr(limit)
-        data = msgspec.json.encode(
-            {"text": review.content, "title": review.title, "category": review.category}
-        )
-        try:
-            async with (
-                asyncio.timeout(None if limit is None else limit + GRACE_S),
-                self._session.post(self._url, data=data, headers=headers) as response,
-            ):
-                data = await response.read()
-        except (TimeoutError, aiohttp.ClientError):
+        headers = headers_of(self._work, key, user)
+        status, data = await self._call("POST", "/v1/reviews", headers, review_body(review))
+        if not status:
             return AT_LEAST_S  # the service's rows tell
-        self.statuses[key] = response.status
-        if response.status == 200:
+        self.statuses[key] = status
+        if status == 200:
             found = msgspec.json.decode(data)
             self.answers[key] = Answer(text=found["text"], label=found["label"])
             return 0.0
-        return max(AT_LEAST_S, _hint_s(data))
+        return max(AT_LEAST_S, hint_s(data))
+
+    async def _hand_in(self, key: str, user: str, reviews: list[Review]) -> float:
+        """Hand a batch in, and look after it until it is done."""
+        headers = headers_of(self._work, key, user)
+        status, data = await self._call("POST", "/v1/batches", headers, batch_body(reviews))
+        if status != 202:
+            return max(AT_LEAST_S, hint_s(data))
+        batch = msgspec.json.decode(data)
+        keys = item_keys(batch["id"], batch["total"])
+        self.items |= dict.fromkeys(keys)
+        self.truths |= {k: one.label for k, one in zip(keys, reviews, strict=True) if one.label}
+        while batch["status"] == "running":
+            await asyncio.sleep(self._mix.poll_s)
+            status, data = await self._call("GET", batch["url"], headers)
+            if status != 200:
+                return max(AT_LEAST_S, hint_s(data))
+            batch |= msgspec.json.decode(data)
+        for one in batch["results"]:
+            if one["outcome"] == "ok":
+                self.answers[one["key"]] = Answer(text="", label=one["label"])
+            elif one["outcome"] == "rejected":  # nothing came of it, not even a row
+                del self.items[one["key"]]
+        return 0.0
+
+    async def _stream(self, key: str, user: str, review: Review) -> float:
+        """Ask the provider itself; what comes of it is in nobody's rows but its own."""
+        body = stream_body(cheapest(self._prepared.prices), review)
+        headers = stream_headers(key, user)
+        await self._call("POST", f"{self._base_url}/chat/completions", headers, body)
+        return AT_LEAST_S
+
+    async def _call(
+        self, method: str, path: str, headers: dict[str, str], body: bytes = b""
+    ) -> tuple[int, bytes]:
+        """One HTTP call; its status is 0 when there was no answer."""
+        limit_s = self._work.deadline_s
+        url = path if "://" in path else f"{self._url}{path}"
+        try:
+            async with (
+                asyncio.timeout(None if limit_s is None else limit_s + GRACE_S),
+                self._session.request(method, url, data=body, headers=headers) as response,
+            ):
+                return response.status, await response.read()
+        except (TimeoutError, aiohttp.ClientError):
+            return 0, b""
 
     def _review(self, n: int, user: int = 0) -> Review:
         return self._reviews[review_index(self._work, len(self._reviews), n, user)]
@@ -227,12 +288,3 @@ class Visits:
                     hits=sum(row.cache in HITS for row in new),
                 )
             )
-
-
-def _hint_s(data: bytes) -> float:
-    """When to come back, as a refusal tells."""
-    try:
-        told = msgspec.json.decode(data)["error"].get("retry_after_s")
-    except (msgspec.MsgspecError, TypeError, KeyError):
-        return 0.0
-    return told or 0.0
