@@ -23,7 +23,8 @@ from loadtests.stack import Choice
 
 SCENARIO = Path(__file__).parents[1] / "scenarios" / "thousand_users.toml"
 LEAD_S = 0.5
-"""From the start of a test to the first moment of its plan: nobody is late by being made."""
+"""From the start of a test to the first moment of its plan: nobody is late by being made. Locust
+ends it by as much after the last moment, so that nobody is ended just when it begins to ask."""
 _CONNECT_S = 5.0
 
 Check = Callable[[Namespace, Choice], None]
@@ -120,7 +121,7 @@ def _tell_locust(options: Namespace, choice: Choice) -> None:
     options.num_users = work.users
     options.spawn_rate = work.users / work.ramp_s if work.ramp_s else float(work.users)
     if work.duration_s is not None:
-        options.run_time = work.duration_s + LEAD_S
+        options.run_time = work.duration_s + 2 * LEAD_S
 
 
 def _check_places(options: Namespace) -> None:

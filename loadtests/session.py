@@ -22,11 +22,11 @@ from locust.event import Events
 from locust.runners import Runner, WorkerRunner
 
 from harness.corpus import Review, load_corpus
-from harness.engines.asking import GRACE_S
+from harness.engines.asking import GRACE_S, cheapest
 from harness.engines.base import CORPUS_SEED
 from harness.errors import InputError
-from harness.scenario.workload import Workload
-from harness.workload import review_index
+from harness.scenario.workload import Kind, Workload
+from harness.workload import kinds, review_index
 from loadtests import rows
 from loadtests.numbers import Numbers
 from loadtests.options import LEAD_S, add_options, checked, token_of
@@ -35,6 +35,10 @@ from loadtests.stack import Choice, Stack
 
 PATIENT_S = 86_400.0
 """Of a user who waits for ever."""
+BATCHES_S = 600.0
+"""For batches, which nobody has promised to be done within a request's deadline."""
+LAST_S = 1.0
+"""Of a test that is broken off: for answers that are just coming."""
 UNDER_WAY = {"spawning", "running", "cleanup"}
 BAD_INPUT, INTERRUPTED = 2, 130
 
@@ -47,12 +51,14 @@ class Flight(msgspec.Struct, frozen=True, kw_only=True):
         seed: of their thinking.
         base: where relative corpus paths are looked for besides the current folder.
         mock_url: base URL of the provider, for those who ask it directly; None: unknown.
+        model: the one that they ask.
     """
 
     work: Workload
     seed: int
     base: str
     mock_url: str | None = None
+    model: str = ""
 
 
 class Session:
@@ -65,11 +71,13 @@ class Session:
         sight: what the users of this process have seen, and workers have handed over.
         numbers: which users are in this process.
         flight: what users need; there from the start of a test.
+        kinds: what each user is like, by number.
         began_s: monotonic time from which the plan of the running test counts.
         interrupted: it was ended before its time.
     """
 
     flight: Flight
+    kinds: list[Kind]
     began_s: float
 
     def __init__(self, options: Namespace) -> None:
@@ -87,6 +95,12 @@ class Session:
         """How long a user waits for an answer: longer than the service lets it."""
         limit_s = self.flight.work.deadline_s
         return PATIENT_S if limit_s is None else limit_s + GRACE_S
+
+    @property
+    def _last_s(self) -> float:
+        """How long users may go on with what they do when the time is over."""
+        mix = self.flight.work.mix
+        return max(self.patience_s, BATCHES_S if mix is not None and mix.batch else 0.0)
 
     def review(self, user: int, n: int) -> Review:
         """What a user's request `n` is about."""
@@ -134,10 +148,11 @@ class Session:
                 seed=self.choice.seed,
                 base=str(self.choice.path.parent),
                 mock_url=None if self.stack is None else self.stack.mock_url,
+                model=cheapest(self.choice.prepared.prices),
             )
             self.options.flight = msgspec.json.encode(self.flight).decode()
-        self._reviews = corpus.reviews
-        environment.stop_timeout = environment.stop_timeout or self.patience_s
+        self._reviews, self.kinds = corpus.reviews, kinds(self.flight.work)
+        environment.stop_timeout = environment.stop_timeout or self._last_s
         self.began_s = time.monotonic() + LEAD_S
 
     def end(self, environment: Environment) -> None:
@@ -146,6 +161,7 @@ class Session:
         try:
             if runner is not None and runner.state in UNDER_WAY:
                 self.interrupted = True
+                environment.stop_timeout = LAST_S
                 runner.quit()
             if self.interrupted:
                 environment.process_exit_code = INTERRUPTED
