@@ -22,7 +22,7 @@ from harness.engines.asking import (
 from loadtests.events import Stream
 from loadtests.rows import log_asked, times_of
 from loadtests.session import Session
-from loadtests.sight import Asked, outcome_of
+from loadtests.sight import Asked, cause_of, outcome_of
 
 
 def ask_review(
@@ -55,6 +55,7 @@ def ask_review(
         seen["attempts"] = int(told.get("x-attempts") or 0)
         seen["cost_usd"] = float(told.get("x-cost-usd") or 0.0)
         seen["times_s"] = times_of(told.get("server-timing"))
+        seen["cause"] = cause_of(status, response.content)
     return 0.0 if status == 200 else max(AT_LEAST_S, hint_s(response.content or b""))
 
 

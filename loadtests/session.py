@@ -1,9 +1,8 @@
 """One Locust process's part in a load test: the stack, what users have seen, and the exit code.
 
 Theory of operation. The process that is no worker starts the stack when Locust is ready, and ends
-it when Locust quits. What users need is the `Flight`: it goes from the master to its workers among
-Locust's own options, in the message that makes users. Each test of a long-lived Locust gets a stack
-of its own, so that every request is a new one.
+it when Locust quits. What users need is the `Flight`, which a worker has from its master. Each test
+of a long-lived Locust gets a stack of its own, so that every request is a new one.
 """
 
 import atexit
@@ -11,23 +10,24 @@ import signal
 import sys
 import time
 from argparse import Namespace
-from pathlib import Path
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
-import msgspec
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.event import Events
 from locust.runners import Runner, WorkerRunner
 
-from harness.corpus import Review, load_corpus
+from harness.corpus import Review
 from harness.engines.asking import GRACE_S, cheapest
-from harness.engines.base import CORPUS_SEED
 from harness.errors import InputError
-from harness.scenario.workload import Kind, Workload
+from harness.scenario.workload import Kind
 from harness.workload import kinds, review_index
 from loadtests import rows
+from loadtests.certificate import Strain
+from loadtests.dealing import Flight, Orders, Roll
+from loadtests.meter import Meter
 from loadtests.numbers import Numbers
 from loadtests.options import LEAD_S, add_options, checked, token_of
 from loadtests.sight import Sight
@@ -43,24 +43,6 @@ UNDER_WAY = {"spawning", "running", "cleanup"}
 BAD_INPUT, INTERRUPTED = 2, 130
 
 
-class Flight(msgspec.Struct, frozen=True, kw_only=True):
-    """What users need to know, in any process.
-
-    Attributes:
-        work: what they ask, and when.
-        seed: of their thinking.
-        base: where relative corpus paths are looked for besides the current folder.
-        mock_url: base URL of the provider, for those who ask it directly; None: unknown.
-        model: the one that they ask.
-    """
-
-    work: Workload
-    seed: int
-    base: str
-    mock_url: str | None = None
-    model: str = ""
-
-
 class Session:
     """What this process has to do with the load test.
 
@@ -74,11 +56,17 @@ class Session:
         kinds: what each user is like, by number.
         began_s: monotonic time from which the plan of the running test counts.
         interrupted: it was ended before its time.
+        meter: measures this process, and those of the stack, while the test runs.
+        strains: of workers' processes, by worker, as they told last.
+        reviews: what is asked about.
+        orders: what the master has said; None: this is no worker.
+        roll: the workers, of a master.
     """
 
     flight: Flight
     kinds: list[Kind]
     began_s: float
+    meter: Meter
 
     def __init__(self, options: Namespace) -> None:
         self.options = options
@@ -86,8 +74,11 @@ class Session:
         self.stack: Stack | None = None
         self.sight = Sight()
         self.numbers = Numbers()
+        self.strains: dict[str, Sequence[Strain]] = {}
         self.interrupted = False
-        self._reviews: tuple[Review, ...] = ()
+        self.reviews: tuple[Review, ...] = ()
+        self.orders: Orders | None = None
+        self.roll = Roll()
         self._flown = False
 
     @property
@@ -105,7 +96,7 @@ class Session:
     def review(self, user: int, n: int) -> Review:
         """What a user's request `n` is about."""
         work = self.flight.work
-        return self._reviews[review_index(work, len(self._reviews), n, user)]
+        return self.reviews[review_index(work, len(self.reviews), n, user)]
 
     def launch(self, environment: Environment) -> None:
         """Start the stack, or take what `--host` names.
@@ -131,29 +122,28 @@ class Session:
             self.launch(environment)
         self._flown = True
         self.sight, self.numbers = Sight(), Numbers()
+        self.strains = {}
         if self.choice is None:
-            self.flight = msgspec.json.decode(self.options.flight, type=Flight)
-            work = self.flight.work
-            corpus = load_corpus(
-                work.corpus,
-                count=work.reviews,
-                seed=CORPUS_SEED,
-                columns=work.columns,
-                base=Path(self.flight.base),
-            )
+            self._follow()
         else:
-            corpus = self.choice.prepared.corpus
+            self.reviews = self.choice.prepared.corpus.reviews
             self.flight = Flight(
                 work=self.choice.prepared.scenario.workload,
                 seed=self.choice.seed,
-                base=str(self.choice.path.parent),
                 mock_url=None if self.stack is None else self.stack.mock_url,
                 model=cheapest(self.choice.prepared.prices),
             )
-            self.options.flight = msgspec.json.encode(self.flight).decode()
-        self._reviews, self.kinds = corpus.reviews, kinds(self.flight.work)
+            self.began_s = time.monotonic() + LEAD_S
+        self.kinds = kinds(self.flight.work)
         environment.stop_timeout = environment.stop_timeout or self._last_s
-        self.began_s = time.monotonic() + LEAD_S
+
+    def _follow(self) -> None:
+        """Do as the master has said."""
+        orders = self.orders
+        if orders is None:
+            raise RuntimeError("a test begins, and the master has not said which")
+        self.flight, self.reviews, self.began_s = orders.flight, orders.texts(), orders.began_s
+        self.numbers = Numbers(orders.deal.first, orders.deal.step)
 
     def end(self, environment: Environment) -> None:
         """Locust quits: whoever still runs is stopped, and so is the stack."""

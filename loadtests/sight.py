@@ -1,7 +1,9 @@
 """What users have seen: one row for each thing they asked, in the process where they live."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
+
+import msgspec
 
 Outcome = Literal["ok", "timed_out", "failed", "rejected"]
 
@@ -24,6 +26,7 @@ class Asked(NamedTuple):
         attempts: HTTP calls that the service made for it.
         cost_usd: what they cost.
         times_s: seconds by stage, as the service or the stream tells.
+        cause: why there is no answer, as the service tells; empty when there is one.
     """
 
     key: str
@@ -37,6 +40,17 @@ class Asked(NamedTuple):
     attempts: int = 0
     cost_usd: float = 0.0
     times_s: dict[str, float] = {}
+    cause: str = ""
+
+    def earlier(self, by_s: float) -> Self:
+        """The same, by a clock that is so much behind."""
+        if not by_s:
+            return self
+        return self._replace(
+            t_intended=self.t_intended - by_s,
+            t_sent=self.t_sent - by_s,
+            t_end=self.t_end - by_s,
+        )
 
 
 def outcome_of(status: int) -> Outcome:
@@ -45,6 +59,19 @@ def outcome_of(status: int) -> Outcome:
     Other refusals (4xx, 503) are `rejected`: nothing was sent to the provider for them.
     """
     return _OUTCOMES.get(status, "rejected" if status else "failed")
+
+
+def cause_of(status: int, data: bytes | None) -> str:
+    """Why a request was not answered, in the words of the service (`docs/service.md`, Errors)."""
+    if status == 200:
+        return ""
+    if not status:
+        return "no_answer"
+    try:
+        error = msgspec.json.decode(data or b"")["error"]
+        return str(error.get("cause") or error["type"])
+    except (msgspec.DecodeError, TypeError, KeyError, AttributeError):
+        return f"status_{status}"
 
 
 class Sight:
@@ -62,10 +89,14 @@ class Sight:
         """Note what a user has seen."""
         self.rows.append(asked)
 
-    def packed(self) -> list[list[Any]]:
-        """Rows since the last call, as plain values that any message can carry."""
+    def packed(self, ahead_s: float = 0.0) -> list[list[Any]]:
+        """Rows since the last call, as plain values that any message can carry.
+
+        Args:
+            ahead_s: by which this process' clock is ahead of the one that the rows shall have.
+        """
         new, self._packed = self.rows[self._packed :], len(self.rows)
-        return [list(row) for row in new]
+        return [list(row.earlier(ahead_s)) for row in new]
 
     def take(self, packed: Iterable[Sequence[Any]]) -> None:
         """Add rows that another process has packed."""

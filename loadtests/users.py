@@ -13,10 +13,14 @@ from locust.user.task import LOCUST_STATE_STOPPING
 from harness.engines.visitors import KEEP_ALIVE_S
 from harness.scenario.workload import Mix
 from harness.workload import first_start_s, think_s, user_key, user_name
+from loadtests import judge, spread, web
 from loadtests.asking import ask_batch, ask_review, ask_stream
 from loadtests.session import PATIENT_S, attach, session_of
 
 attach(events)
+spread.attach(events)
+judge.attach(events)
+web.attach(events)
 
 
 class Visitor(FastHttpUser):

@@ -11,6 +11,7 @@ from harness.cli.corpus import corpus
 from harness.cli.gate import gate
 from harness.cli.lint import lint
 from harness.cli.mock import mock
+from harness.cli.progressive import progressive
 from harness.cli.run import run
 from harness.cli.schema import schema
 from harness.cli.serve import serve
@@ -24,6 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(run)
+app.command()(progressive)
 app.command()(agree)
 app.command()(gate)
 app.command()(lint)

@@ -15,12 +15,14 @@ class Variant(Table, frozen=True, kw_only=True):
     Attributes:
         about: what it is, for the table.
         claim: what somebody said it does, in their words, for the table.
+        claims: what was said of it at a size: reviews -> metric of a run -> value.
         expect: `fail` for a before or a trap: the run is as it should be when it fails its SLO.
         like: start from this other variant.
     """
 
     about: str = ""
     claim: str = ""
+    claims: dict[str, dict[str, float]] = {}
     expect: Literal["pass", "fail"] = "pass"
     like: str | None = None
     workload: dict[str, Any] = {}

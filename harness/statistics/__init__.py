@@ -12,6 +12,7 @@ from harness.statistics.intervals import (
     enough,
     interval,
     paired,
+    student_t,
 )
 from harness.statistics.series import BatchMeans, batch_means, mser5
 
@@ -26,4 +27,5 @@ __all__ = [
     "interval",
     "mser5",
     "paired",
+    "student_t",
 ]

@@ -1,0 +1,83 @@
+"""Puts the tab into Locust's web UI, where there is one."""
+
+import sys
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import msgspec
+from locust.env import Environment
+from locust.event import Events
+from locust.web import WebUI
+
+from harness.errors import InputError
+from loadtests.session import Session, session_of
+from loadtests.stack import Stack
+from loadtests.tab import NAME, Live, Provider, Tab, extended_tabs
+from mock_llm.control.access import Access
+
+_PATIENCE_S = 5.0
+
+
+def attach(events: Events) -> None:
+    """Have the tab mounted before the web UI is served; after `session.attach`."""
+    events.init.add_listener(_on_init)
+
+
+def _on_init(environment: Environment, web_ui: WebUI | None, **_: Any) -> None:
+    if web_ui is None or web_ui.app is None or environment.parsed_options is None:
+        return
+    session, access = session_of(environment), Access()
+    base = environment.parsed_options.web_base_path or ""
+    tab = Tab(access, lambda: live_of(environment, session), provider_of(session))
+    tab.mount(web_ui.app, base)
+    web_ui.template_args["extended_tabs"] = extended_tabs()
+    scheme = "https" if web_ui.tls_cert else "http"
+    place = f"{scheme}://{web_ui.host or '127.0.0.1'}:{web_ui.port}{base}"
+    # Not to Locust's log, which its web UI shows to everybody.
+    sys.stderr.write(f"the mock's switches: {place}/?tab={NAME}#token={access.token}\n")
+
+
+def live_of(environment: Environment, session: Session) -> Live:
+    """How a load test stands."""
+    runner = environment.runner
+    choice = session.choice
+    return Live(
+        runner="no test" if runner is None else runner.state,
+        users=0 if runner is None else runner.user_count,
+        about="" if choice is None else f"{choice.path.stem}, {choice.variant}, seed {choice.seed}",
+        rows=session.sight.rows,
+        workers=session.roll.lines(),
+    )
+
+
+def provider_of(session: Session) -> Provider | None:
+    """The switches of the mock that is driven; None: there is none, or no token for it."""
+    stack, choice = session.stack, session.choice
+    if stack is None or choice is None or stack.mock_url is None or stack.token is None:
+        return None
+    throttle = choice.prepared.scenario.upstream.throttle.requests_per_min
+
+    def ask(method: str, path: str, body: object) -> object:
+        # Each test has a mock of its own.
+        return asked(session.stack or stack, method, path, body)
+
+    return Provider(ask, throttle)
+
+
+def asked(stack: Stack, method: str, path: str, body: object) -> object:
+    """What the mock's control answers.
+
+    Raises:
+        OSError: it does not.
+        InputError: it takes no such thing.
+    """
+    url = f"{(stack.mock_url or '').removesuffix('/api/v1')}/__control{path}"
+    data = None if body is None else msgspec.json.encode(body)
+    fields = {"Authorization": f"Bearer {stack.token}"}
+    request = Request(url, data, fields, method=method)  # noqa: S310 - the mock's own address
+    try:
+        with urlopen(request, timeout=_PATIENCE_S) as answer:  # noqa: S310
+            return msgspec.json.decode(answer.read())
+    except HTTPError as error:
+        raise InputError(error.read().decode("utf-8", "replace")[:200]) from error
