@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
+from gevent.event import Event
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.event import Events
@@ -56,6 +57,7 @@ class Session:
         kinds: what each user is like, by number.
         began_s: monotonic time from which the plan of the running test counts.
         interrupted: it was ended before its time.
+        landed: no test is under way, and the last one has been judged.
         meter: measures this process, and those of the stack, while the test runs.
         strains: of workers' processes, by worker, as they told last.
         reviews: what is asked about.
@@ -76,6 +78,7 @@ class Session:
         self.numbers = Numbers()
         self.strains: dict[str, Sequence[Strain]] = {}
         self.interrupted = False
+        self.landed = Event()
         self.reviews: tuple[Review, ...] = ()
         self.orders: Orders | None = None
         self.roll = Roll()
@@ -121,6 +124,7 @@ class Session:
             self.stack.close()
             self.launch(environment)
         self._flown = True
+        self.landed.clear()
         self.sight, self.numbers = Sight(), Numbers()
         self.strains = {}
         if self.choice is None:
@@ -152,7 +156,11 @@ class Session:
             if runner is not None and runner.state in UNDER_WAY:
                 self.interrupted = True
                 environment.stop_timeout = LAST_S
-                runner.quit()
+                if runner.state == "cleanup":  # somebody is ending it: that shall not take long
+                    runner.user_greenlets.kill()
+                    self.landed.wait()
+                else:
+                    runner.quit()
             if self.interrupted:
                 environment.process_exit_code = INTERRUPTED
         finally:
@@ -178,6 +186,15 @@ def attach(events: Events) -> None:
     events.init.add_listener(_on_init)
     events.test_start.add_listener(_on_start)
     events.quitting.add_listener(_on_quitting)
+
+
+def attach_last(events: Events) -> None:
+    """To be called when all others have been attached: have Locust tell when all have been told."""
+    events.test_stop.add_listener(_on_stop)
+
+
+def _on_stop(environment: Environment, **_: Any) -> None:
+    session_of(environment).landed.set()
 
 
 def _on_parser(parser: LocustArgumentParser, **_: Any) -> None:

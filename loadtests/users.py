@@ -15,12 +15,13 @@ from harness.scenario.workload import Mix
 from harness.workload import first_start_s, think_s, user_key, user_name
 from loadtests import judge, spread, web
 from loadtests.asking import ask_batch, ask_review, ask_stream
-from loadtests.session import PATIENT_S, attach, session_of
+from loadtests.session import PATIENT_S, attach, attach_last, session_of
 
 attach(events)
 spread.attach(events)
 judge.attach(events)
 web.attach(events)
+attach_last(events)
 
 
 class Visitor(FastHttpUser):
@@ -108,7 +109,8 @@ class Visitor(FastHttpUser):
                 flying.spawn(ask_review, self, session, key, name, review, due_s, "abuse")
                 self.n += 1
                 self.plan(due_s + 1 / self.mix.abuser_per_s)
-                sleep(min(PATIENT_S, max(0.0, self.due_s - time.monotonic())))
+                if self.due_s < math.inf:
+                    sleep(max(0.0, self.due_s - time.monotonic()))
             flying.join()
         finally:
             flying.kill()
