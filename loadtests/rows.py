@@ -44,14 +44,15 @@ def times_of(server_timing: str | None) -> dict[str, float]:
 def log_asked(table: RequestStats, asked: Asked) -> None:
     """Log what a user saw beyond its response time, as rows of their own.
 
-    They go past Locust's request event: its total counts requests, and these are none. In the rows
-    of attempts and dollars what Locust calls milliseconds is a number, and millionths of a dollar.
+    Locust's own row of a request counts from when it was sent. Those of
+    here go past its request event: its total counts requests, and these are none. In the rows of
+    attempts and dollars what Locust calls milliseconds is a number, and millionths of a dollar.
     """
     values = {
         _NAMES[name]: took_s * 1000 for name, took_s in asked.times_s.items() if name in _NAMES
     }
     if asked.status:
-        values[f"{asked.kind}: from its intended start"] = (asked.t_end - asked.t_intended) * 1000
+        values[f"{asked.kind}: from intended start"] = (asked.t_end - asked.t_intended) * 1000
         values[f"{asked.kind}: attempts (a number)"] = float(asked.attempts)
         values[f"{asked.kind}: cost (millionths of a dollar)"] = asked.cost_usd * 1e6
     for name, value in values.items():

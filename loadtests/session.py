@@ -31,6 +31,7 @@ from loadtests.dealing import Flight, Orders, Roll
 from loadtests.meter import Meter
 from loadtests.numbers import Numbers
 from loadtests.options import LEAD_S, add_options, checked, token_of
+from loadtests.search import Found
 from loadtests.sight import Sight
 from loadtests.stack import Choice, Stack
 
@@ -58,6 +59,8 @@ class Session:
         began_s: monotonic time from which the plan of the running test counts.
         interrupted: it was ended before its time.
         landed: no test is under way, and the last one has been judged.
+        spike_s: when a spike of users began and ended, from the start of the test; None: none has.
+        found: what a search has come to; None: none has.
         meter: measures this process, and those of the stack, while the test runs.
         strains: of workers' processes, by worker, as they told last.
         reviews: what is asked about.
@@ -77,6 +80,8 @@ class Session:
         self.sight = Sight()
         self.numbers = Numbers()
         self.strains: dict[str, Sequence[Strain]] = {}
+        self.spike_s: tuple[float, float] | None = None
+        self.found: Found | None = None
         self.interrupted = False
         self.landed = Event()
         self.reviews: tuple[Review, ...] = ()
@@ -127,6 +132,7 @@ class Session:
         self.landed.clear()
         self.sight, self.numbers = Sight(), Numbers()
         self.strains = {}
+        self.spike_s, self.found = None, None
         if self.choice is None:
             self._follow()
         else:
@@ -136,6 +142,9 @@ class Session:
                 seed=self.choice.seed,
                 mock_url=None if self.stack is None else self.stack.mock_url,
                 model=cheapest(self.choice.prepared.prices),
+                shaped=self.choice.shape is not None,
+                trace=self.choice.prepared.trace,
+                most_in_flight=self.options.most_in_flight,
             )
             self.began_s = time.monotonic() + LEAD_S
         self.kinds = kinds(self.flight.work)

@@ -13,13 +13,17 @@ from locust.user.task import LOCUST_STATE_STOPPING
 from harness.engines.visitors import KEEP_ALIVE_S
 from harness.scenario.workload import Mix
 from harness.workload import first_start_s, think_s, user_key, user_name
-from loadtests import judge, spread, web
+from loadtests import judge, shapes, spread, web
+from loadtests.arrivals import Caller
 from loadtests.asking import ask_batch, ask_review, ask_stream
 from loadtests.session import PATIENT_S, attach, attach_last, session_of
+
+__all__ = ["Caller", "Visitor"]
 
 attach(events)
 spread.attach(events)
 judge.attach(events)
+shapes.attach(events)
 web.attach(events)
 attach_last(events)
 
@@ -48,7 +52,7 @@ class Visitor(FastHttpUser):
         self.kind = self.session.kinds[self.number % len(self.session.kinds)]
         self.last_s = time.monotonic()
         work, seed = self.flight.work, self.flight.seed
-        if self.n:
+        if self.n or self.flight.shaped:
             self.plan(time.monotonic() + think_s(work, seed, self.number, self.n))
         else:
             self.plan(self.session.began_s + first_start_s(work, seed, self.number))
