@@ -105,7 +105,7 @@ def checked(options: Namespace) -> Choice:
     options.out = options.out or str(Path("results/runs") / file.written.name)
     check_folder("--out", Path(options.out))
     _check_results(options)
-    _check_places(options)
+    _check_places(options, choice)
     _tell_locust(options, choice)
     return choice
 
@@ -160,13 +160,16 @@ def _check_results(options: Namespace) -> None:
         raise InputError(f"--predict {options.predict}: takes {LEAST_RUNS} runs at least")
 
 
-def _check_places(options: Namespace) -> None:
+def _check_places(options: Namespace, choice: Choice) -> None:
     """Whether the ports are free, and who is to be driven is there.
 
     Raises:
         InputError: it is not so.
     """
+    mix = choice.prepared.scenario.workload.mix
     if options.host:
+        if mix is not None and mix.stream and not options.mock_url:
+            raise InputError("--mock-url: is wanted by workload.mix.stream: say who is asked")
         _check_ready(options.host)
     elif options.service_port:
         _check_free("--service-port", "127.0.0.1", options.service_port)

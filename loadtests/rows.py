@@ -44,9 +44,9 @@ def times_of(server_timing: str | None) -> dict[str, float]:
 def log_asked(table: RequestStats, asked: Asked) -> None:
     """Log what a user saw beyond its response time, as rows of their own.
 
-    Locust's own row of a request counts from when it was sent. Those of
-    here go past its request event: its total counts requests, and these are none. In the rows of
-    attempts and dollars what Locust calls milliseconds is a number, and millionths of a dollar.
+    Locust's own row of a request counts from when it was sent. These go past its request event: its
+    total counts requests, and these are none. In the rows of attempts and dollars what Locust calls
+    milliseconds is a number, and millionths of a dollar.
     """
     values = {
         _NAMES[name]: took_s * 1000 for name, took_s in asked.times_s.items() if name in _NAMES

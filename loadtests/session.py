@@ -23,6 +23,7 @@ from locust.runners import Runner, WorkerRunner
 from harness.corpus import Review
 from harness.engines.asking import GRACE_S, cheapest
 from harness.errors import InputError
+from harness.experiments.lint import lint, lint_lines
 from harness.scenario.workload import Kind
 from harness.workload import kinds, review_index
 from loadtests import rows
@@ -233,6 +234,10 @@ def _on_init(environment: Environment, runner: Runner, **_: Any) -> None:
         signal.default_int_handler(number, frame)
 
     signal.signal(signal.SIGINT, told)
+    choice = session.choice
+    if choice is not None:
+        for line in lint_lines({choice.variant: lint(choice.prepared)}):
+            sys.stderr.write(f"lint: {line}\n")
     try:
         session.launch(environment)
     except InputError as error:
