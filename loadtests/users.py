@@ -10,7 +10,7 @@ from locust.env import Environment
 from locust.exception import RescheduleTask, StopUser
 from locust.user.task import LOCUST_STATE_STOPPING
 
-from harness.engines.visitors import KEEP_ALIVE_S
+from harness.engines.callers import KEEP_ALIVE_S
 from harness.scenario.workload import Mix
 from harness.workload import first_start_s, think_s, user_key, user_name
 from loadtests import judge, shapes, spread, web

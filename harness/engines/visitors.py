@@ -28,36 +28,27 @@ from harness.engines.asking import (
     stream_body,
     stream_headers,
 )
-from harness.engines.base import OnProgress, Prepared, toolkit
+from harness.engines.base import OnProgress, Prepared
+from harness.engines.callers import KEEP_ALIVE_S, SLICES, Callers
 from harness.pipeline.answer import Answer
-from harness.pipeline.context import Context
-from harness.pipeline.dispatch import OUTCOME_OF_STOP, Stop
-from harness.pipeline.progress import Progress
+from harness.pipeline.dispatch import Stop
 from harness.pipeline.service.host import Host
-from harness.records import HITS, Record, lost
 from harness.scenario.workload import Kind, Mix
 from harness.workload import (
     arrival_key,
     arrival_user,
     first_start_s,
     kinds,
-    review_index,
     schedule,
-    think_s,
     user_key,
     user_name,
 )
 
-KEEP_ALIVE_S = 60.0
-"""Less than the service's 75 s, so that no call meets a connection that is just being closed."""
-
-_SLICES = 10
-
 OpenDoor = Callable[[Host], Awaitable[str]]
 
 
-class Visits:
-    """One run of users or arrivals.
+class Visits(Callers):
+    """One run of users or arrivals over HTTP.
 
     Args:
         prepared: what is run.
@@ -67,11 +58,6 @@ class Visits:
         on_progress: called ten times in the run.
 
     Attributes:
-        records: the service's rows so far.
-        answers: request key -> answer.
-        intended: request key -> intended start, loop time, of all that was asked.
-        items: request keys of what was handed in as batches, but for what was refused.
-        truths: request key -> true label, where the corpus knows it.
         statuses: HTTP status of each request that was answered, by key.
         late_s: seconds by which requests were sent after their intended start.
     """
@@ -84,25 +70,12 @@ class Visits:
         open_door: OpenDoor,
         on_progress: OnProgress | None,
     ) -> None:
-        self.records: list[Record] = []
-        self.answers: dict[str, Answer] = {}
-        self.intended: dict[str, float] = {}
-        self.items: dict[str, None] = {}
-        self.truths: dict[str, str] = {}
+        super().__init__(prepared, seed, base_url, on_progress)
         self.statuses: dict[str, int] = {}
         self.late_s: list[float] = []
-        self.context = Context(None, 0)
-        self.stopped: Stop | None = None
-        self._prepared = prepared
-        self._work = prepared.scenario.workload
-        self._kinds = kinds(self._work)
-        self._mix = self._work.mix or Mix(reviewer=1.0)
-        self._seed = seed
-        self._base_url = base_url
-        self._tools = toolkit(prepared, seed, base_url, None)
         self._open_door = open_door
-        self._on_progress = on_progress
-        self._reviews = prepared.corpus.reviews
+        self._base_url = base_url
+        self._mix = self._work.mix or Mix(reviewer=1.0)
         self._task: asyncio.Task[Any] | None = None
 
     def stop(self, reason: Stop) -> None:
@@ -125,8 +98,7 @@ class Visits:
                 ticker.cancel()
                 if self._task.exception() if not self._task.cancelled() else None:
                     self._task.result()
-        self._close()
-        self.records[:] = [self._from_intended(row) for row in self.records]
+        self._close(asyncio.get_running_loop().time())
 
     @asynccontextmanager
     async def _callers(self) -> AsyncIterator[aiohttp.ClientSession]:
@@ -138,10 +110,9 @@ class Visits:
 
     async def _all(self) -> None:
         async with asyncio.TaskGroup() as group:
-            self._group = group
             if self._work.kind == "users":
-                for user in range(self._work.users):
-                    group.create_task(self._user(user))
+                for user, kind in enumerate(kinds(self._work)):
+                    group.create_task(self._user(user, kind, group))
                 return
             starts = schedule(self._work, self._seed, self._prepared.trace)
             for n, start in enumerate(starts):
@@ -149,23 +120,23 @@ class Visits:
                 name = user_name(arrival_user(self._work, n))
                 group.create_task(self._ask(arrival_key(n), name, self._review(n), start))
 
-    async def _user(self, user: int) -> None:
+    async def _user(self, user: int, kind: Kind, group: asyncio.TaskGroup) -> None:
         """Ask, wait for the answer, think, ask again; an abuser waits for nothing."""
-        work, n, kind = self._work, 0, self._kinds[user]
+        work, n = self._work, 0
         start = first_start_s(work, self._seed, user)
         while not self._is_over(n, start):
             await self._until(start)
             visit = self._visit(kind, user, n, start)
             n += 1
             if kind == "abuser":
-                self._group.create_task(visit)
+                group.create_task(visit)
                 start += 1 / self._mix.abuser_per_s
                 continue
             wait_s = await visit
-            now = asyncio.get_running_loop().time() - self._began
-            start = now + max(think_s(work, self._seed, user, n), wait_s)
+            start = self._next_start(user, n, asyncio.get_running_loop().time(), wait_s)
 
     def _visit(self, kind: Kind, user: int, n: int, start: float) -> Coroutine[Any, Any, float]:
+        """What a user does; returns the seconds after which to come back at the earliest."""
         key, name = user_key(user, n), user_name(user)
         if kind == "batch":
             many = self._mix.batch_reviews
@@ -175,11 +146,6 @@ class Visits:
             return self._stream(key, name, self._review(n, user))
         return self._ask(key, name, self._review(n, user), start)
 
-    def _is_over(self, n: int, start: float) -> bool:
-        work = self._work
-        most, until = work.requests_per_user, work.duration_s
-        return (most is not None and n >= most) or (until is not None and start >= until)
-
     async def _until(self, start: float) -> None:
         now = asyncio.get_running_loop().time()
         if self._began + start > now:
@@ -187,11 +153,8 @@ class Visits:
 
     async def _ask(self, key: str, user: str, review: Review, start: float) -> float:
         """Ask once; return the seconds after which to come back at the earliest."""
-        intended = self._began + start
-        self.intended[key] = intended
+        intended = self._intend(key, review, start)
         self.late_s.append(asyncio.get_running_loop().time() - intended)
-        if review.label is not None:
-            self.truths[key] = review.label
         headers = headers_of(self._work, key, user)
         status, data = await self._call("POST", "/v1/reviews", headers, review_body(review))
         if not status:
@@ -223,7 +186,7 @@ class Visits:
             if one["outcome"] == "ok":
                 self.answers[one["key"]] = Answer(text="", label=one["label"])
             elif one["outcome"] == "rejected":  # nothing came of it, not even a row
-                del self.items[one["key"]]
+                self.items.pop(one["key"])
         return 0.0
 
     async def _stream(self, key: str, user: str, review: Review) -> float:
@@ -248,43 +211,11 @@ class Visits:
         except (TimeoutError, aiohttp.ClientError):
             return 0, b""
 
-    def _review(self, n: int, user: int = 0) -> Review:
-        return self._reviews[review_index(self._work, len(self._reviews), n, user)]
-
-    def _record(self, row: Record) -> None:
-        if self.stopped is not None and row.error == "client_left":
-            # It is we who have left.
-            outcome = OUTCOME_OF_STOP[self.stopped]
-            row = msgspec.structs.replace(row, error=self.stopped, outcome=outcome)
-        self.records.append(row)
-
-    def _close(self) -> None:
-        """What was asked and never reached the service is a failure of ours, and shows as one."""
-        seen = {row.key for row in self.records}
-        for key, intended in self.intended.items():
-            if key not in seen and self.stopped is None:
-                self.records.append(lost(key, "", intended, asyncio.get_running_loop().time()))
-
-    def _from_intended(self, row: Record) -> Record:
-        intended = self.intended.get(row.key, row.t_intended)
-        return msgspec.structs.replace(row, t_intended=intended)
-
     async def _tick(self) -> None:
         """Say ten times how far it is."""
         duration = self._work.duration_s
         if duration is None or self._on_progress is None:
             return
-        seen = 0
-        for number in range(1, _SLICES + 1):
-            await asyncio.sleep(duration / _SLICES)
-            new, seen = self.records[seen:], len(self.records)
-            self._on_progress(
-                Progress(
-                    batch=number,
-                    batches=_SLICES,
-                    reviews=len(self.answers),
-                    batch_s=duration / _SLICES,
-                    batch_usd=sum(row.cost_usd for row in new),
-                    hits=sum(row.cache in HITS for row in new),
-                )
-            )
+        for number in range(1, SLICES + 1):
+            await asyncio.sleep(duration / SLICES)
+            self._tell(number, duration)
