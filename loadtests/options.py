@@ -27,6 +27,7 @@ LEAD_S = 0.5
 LEAST_RUNS = 8
 """Fewer say too little about their own scatter."""
 STDOUT = "-"
+EVERYWHERE = {"0.0.0.0", "::", "*", ""}  # noqa: S104 - to be refused
 _CONNECT_S = 5.0
 
 Check = Callable[[Namespace, Choice], None]
@@ -59,6 +60,13 @@ def add_options(parser: LocustArgumentParser) -> None:
         type=int,
         metavar="N",
         help="afterwards, run it N times on the virtual clock and compare",
+        **own,
+    )
+    parser.add_argument(
+        "--service-host",
+        metavar="ADDRESS",
+        default="127.0.0.1",
+        help="that the service listens on, for workers on other machines",
         **own,
     )
     parser.add_argument(
@@ -159,8 +167,11 @@ def _check_places(options: Namespace) -> None:
     """
     if options.host:
         _check_ready(options.host)
+    elif options.service_host in EVERYWHERE:
+        every = f"--service-host {options.service_host}"
+        raise InputError(f"{every}: name the one address at which its workers find this machine")
     elif options.service_port:
-        _check_free("--service-port", "127.0.0.1", options.service_port)
+        _check_free("--service-port", options.service_host, options.service_port)
     if not options.headless:
         _check_free("--web-port", options.web_host.replace("*", ""), options.web_port)
     if options.processes and not options.worker:  # its workers are to find this one
