@@ -43,7 +43,7 @@ class Visitor(FastHttpUser):
         self.flight = self.session.flight
         self.number, self.n = self.session.numbers.take()
         work, seed = self.flight.work, self.flight.seed
-        if self.n or self.flight.shaped:
+        if self.n or self.flight.shaped or self.number >= work.users:  # nobody's plan has it
             self.plan(time.monotonic() + think_s(work, seed, self.number, self.n))
         else:
             self.plan(self.session.began_s + first_start_s(work, seed, self.number))
