@@ -18,6 +18,7 @@ from rich.console import Console
 
 from harness.experiments.run import Run, save
 from harness.files import write_whole
+from harness.pipeline.service.lines import batch_of
 from harness.records import read_jsonl
 from loadtests.certificate import Certificate, Mocks
 from loadtests.junit import INVALID, cases_of, exit_code, junit
@@ -32,6 +33,7 @@ from loadtests.session import Session, session_of
 from loadtests.stack import Stack
 from loadtests.tell import told
 from mock_llm.ledger import Row
+from mock_llm.settings import calm_collector
 
 SETTLED_S, SETTLE_S = 0.3, 10.0
 """Files in which nothing was written for so long are whole; for so long that is waited for."""
@@ -54,6 +56,8 @@ def _on_start(environment: Environment, **_: Any) -> None:
         service_url=None if stack is None else stack.service_url,
         drives=not isinstance(runner, MasterRunner),
     )
+    # A pass over the corpus and the rows so far would stop all users for a fifth of a second.
+    calm_collector()
     session.meter.start()
 
 
@@ -71,12 +75,14 @@ def judge(session: Session, stats: RequestStats) -> int:
         raise RuntimeError("a worker judges nothing")
     said = _settle(stack)
     flown = flown_of(session, stack)
+    # A batch is called by its id, in which nobody's name is.
+    whose = {id_: row.user for row in flown.records or () if (id_ := batch_of(row.key))}
     counts = reconcile(
         flown.asked,
         flown.records,
         flown.rows,
         locust=None if options.reset_stats else _counts_of(stats),
-        orphaned=lambda key: session.roll.owner(key) is not None,
+        orphaned=lambda key: session.roll.owner(whose.get(key, key)) is not None,
     )
     said += [*_metrics_differ(stack, flown), *session.roll.gaps()]
     meter = session.meter
@@ -84,7 +90,7 @@ def judge(session: Session, stats: RequestStats) -> int:
     strains = [*meter.strains(), *(one for told in session.strains.values() for one in told)]
     certificate = Certificate.of(flown.asked, strains, meter.machine(), mock, said)
     run = run_of_test(flown, certificate, counts)
-    run.report["notes"] += session.roll.obituaries(counts.unseen)
+    run.report["notes"] += session.roll.obituaries([whose.get(key, key) for key in counts.unseen])
     found: list[dict[str, Any]] = []
     if options.predict and not session.interrupted:
         virtual = predicted(choice, options.predict)
