@@ -15,7 +15,7 @@ def saying(text: str) -> Iterator[str]:
     """The base URL of a mock whose metrics are this text."""
 
     class Page(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802 - http.server's name
+        def do_GET(self) -> None:
             self.send_response(200 if self.path == "/metrics" else 404)
             self.end_headers()
             self.wfile.write(text.encode())
