@@ -25,7 +25,7 @@ from loadtests.certificate import Certificate, Mocks
 from loadtests.junit import INVALID, cases_of, exit_code, junit
 from loadtests.meter import Meter, raise_file_limit
 from loadtests.options import STDOUT
-from loadtests.pages import doubts_of, metrics_of, requests_counted
+from loadtests.pages import doubts_of, metrics_of, requests_counted, working
 from loadtests.prediction import agreements, predicted
 from loadtests.reconcile import reconcile
 from loadtests.results import Flown, lines_of, run_of_test
@@ -144,9 +144,9 @@ def _settle(stack: Stack) -> list[str]:
         sizes, now = [path.stat().st_size for path in files], time.monotonic()
         if sizes != before:
             before, since = sizes, now
-        elif now - since >= SETTLED_S:
+        elif now - since >= SETTLED_S and (now - began > SETTLE_S or not working(stack.mock_url)):
             return []
-        if now - began > SETTLE_S:
+        if now - began > SETTLE_S + SETTLED_S:
             return [f"calls still went on {SETTLE_S:g} s after the last user had left"]
         gevent.sleep(SETTLED_S / 6)
 

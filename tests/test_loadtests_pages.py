@@ -6,13 +6,14 @@ from threading import Thread
 
 import pytest
 
-from loadtests.pages import doubts_of, metrics_of, requests_counted
+from loadtests.pages import doubts_of, metrics_of, requests_counted, working
 
 METRICS = """\
 # HELP flight_requests_total Requests that ended.
 flight_requests_total{kind="interactive",outcome="ok"} 7.0
 flight_requests_total{kind="batch",outcome="failed"} 2.0
 flight_loop_lag_p99_seconds 0.004
+mock_llm_in_flight 2.0
 """
 CONTROL = '{"fidelity":{"total":{"reasons":["its event loop lags"]}}}'
 
@@ -63,3 +64,10 @@ def test_whoever_has_no_such_page_says_nothing(url: str) -> None:
         assert metrics_of(where) == {}
     assert requests_counted({}) is None
     assert doubts_of("http://127.0.0.1:1/api/v1", "secret-token") == ()
+
+
+def test_a_mock_may_work_on_for_those_who_have_left(url: str) -> None:
+    """Its calls under way are its own figure; of whoever cannot be asked none are known."""
+    assert working(f"{url}/api/v1") is True
+    for where in (f"{url}/none/api/v1", "http://127.0.0.1:1/api/v1", None):
+        assert working(where) is False
