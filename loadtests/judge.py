@@ -47,7 +47,8 @@ def attach(events: Events) -> None:
 def _on_start(environment: Environment, **_: Any) -> None:
     session, runner = session_of(environment), environment.runner
     stack = session.stack
-    environment.process_exit_code = INVALID  # a test that nobody could judge
+    if not isinstance(runner, WorkerRunner):
+        environment.process_exit_code = INVALID  # a test that nobody could judge
     session.meter = Meter(
         pids=None if stack is None else stack.pids,
         service_url=None if stack is None else stack.service_url,
@@ -110,6 +111,8 @@ def flown_of(session: Session, stack: Stack) -> Flown:
         origin_s=stack.origin_s,
         rows=rows,
         stopped="interrupted" if session.interrupted else None,
+        spike_s=session.spike_s,
+        found=session.found,
     )
 
 
