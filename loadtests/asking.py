@@ -7,7 +7,7 @@ import msgspec
 from locust import FastHttpUser
 
 from harness.corpus import Review
-from harness.engines.visitors import AT_LEAST_S
+from harness.engines.callers import AT_LEAST_S
 from loadtests.rows import INTENDED, log_times, times_of
 from loadtests.session import Session
 from loadtests.sight import Asked, cause_of, outcome_of

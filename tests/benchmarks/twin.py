@@ -12,7 +12,7 @@ is printed is the median of the rounds' ratios and the best of the speeds.
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ def bare_queue(customers: int) -> int:
     env = simpy.Environment()
     servers = simpy.Resource(env, SERVERS)
 
-    def customer(number: int) -> Iterator[Any]:
+    def customer(number: int) -> Generator[simpy.Event, Any, None]:
         arrived = env.now
         with servers.request() as turn:
             yield turn
@@ -76,7 +76,7 @@ def bare_queue(customers: int) -> int:
             yield env.timeout(service(services(str(number), 0)))
         served.append((arrived, began, env.now))
 
-    def source() -> Iterator[Any]:
+    def source() -> Generator[simpy.Event, Any, None]:
         for number in range(customers):
             yield env.timeout(gap(gaps("", number)))
             env.process(customer(number))

@@ -137,7 +137,8 @@ class Exchange:
         elif plan.ending == "hang":
             self._alarm = self._end.clock.call_at(now, self._fall_silent)
         elif self.left_s is None:
-            self._told(self._said(now), True)
+            if not self.heard.triggered:  # else the client's time is up at this very moment
+                self._told(self._said(now), True)
             self._alarm = self._end.clock.call_at(now, self._over, "complete")
         else:
             self._alarm = self._end.clock.call_at(now, self._over, "client_left")

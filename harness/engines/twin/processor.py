@@ -65,7 +65,7 @@ class TwinProcessor(Deciding):
         self._texts = Texts(settings, tools.count_tokens)
         self._context_of = context_of
         self._cache = cache
-        self._flights: dict[bytes, Turn] = {}
+        self._flights: dict[bytes, list[Turn]] = {}
         self._unguarded = self.guards.is_idle
         self._attempts = Attempts(settings, end, self, tools.api_key.reveal())
         hedger = self.guards.hedger
@@ -90,7 +90,7 @@ class TwinProcessor(Deciding):
         while (flight := self._flights.get(key)) is not None:
             if not (yield from self._outlive(flight, request)):
                 return None
-        flight = self._flights[key] = self._clock.turn()
+        flight = self._flights[key] = []
         try:
             held = cache.look(key, text, self._now())
             if held is not None:
@@ -101,14 +101,14 @@ class TwinProcessor(Deciding):
                 cache.hold(key, text, found, self._now())
         finally:
             del self._flights[key]
-            flight.succeed()
+            for turn in flight:  # each is woken by itself, as an `asyncio.Event` does it
+                turn.come()
         return found
 
-    def _outlive(self, flight: Turn, request: Request) -> Flow[bool]:
+    def _outlive(self, flight: list[Turn], request: Request) -> Flow[bool]:
         """Wait for somebody's identical request; return whether there was time for it."""
         mine = self._clock.turn()
-        assert flight.callbacks is not None  # noqa: S101 - it is still under way
-        flight.callbacks.append(mine.come)
+        flight.append(mine)
         limit = self._clock.limit(request.deadline)
         try:
             found = yield from self._clock.wait(mine, limit)
