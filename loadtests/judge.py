@@ -16,6 +16,7 @@ from locust.runners import MasterRunner, WorkerRunner
 from locust.stats import RequestStats
 from rich.console import Console
 
+from harness.errors import InputError
 from harness.experiments.run import Run, save
 from harness.files import write_whole
 from harness.records import read_jsonl
@@ -23,15 +24,16 @@ from loadtests.certificate import Certificate, Mocks
 from loadtests.junit import INVALID, cases_of, exit_code, junit
 from loadtests.meter import Meter, raise_file_limit
 from loadtests.options import STDOUT
-from loadtests.pages import doubts_of, metrics_of, requests_counted
+from loadtests.pages import doubts_of, metrics_of, requests_counted, working
 from loadtests.prediction import agreements, predicted
 from loadtests.reconcile import reconcile
 from loadtests.results import Flown, lines_of, run_of_test
 from loadtests.rows import PHASE
-from loadtests.session import Session, session_of
+from loadtests.session import BAD_INPUT, Session, session_of
 from loadtests.stack import Stack
 from loadtests.tell import told
 from mock_llm.ledger import Row
+from mock_llm.settings import calm_collector
 
 SETTLED_S, SETTLE_S = 0.3, 10.0
 """Files in which nothing was written for so long are whole; for so long that is waited for."""
@@ -54,14 +56,21 @@ def _on_start(environment: Environment, **_: Any) -> None:
         service_url=None if stack is None else stack.service_url,
         drives=not isinstance(runner, MasterRunner),
     )
-    session.meter.start()
+    # A pass over the corpus and the rows so far would stop all users for a fifth of a second.
+    calm_collector()
+    session.meter.start(session.began_s)
 
 
 def _on_stop(environment: Environment, **_: Any) -> None:
     session = session_of(environment)
     session.meter.stop()
-    if not isinstance(environment.runner, WorkerRunner):
+    if isinstance(environment.runner, WorkerRunner):
+        return
+    try:
         environment.process_exit_code = judge(session, environment.stats)
+    except InputError as error:  # a full disk, a prediction that could not be made
+        Console(stderr=True).print(f"locust: error: {error}", markup=False)
+        environment.process_exit_code = BAD_INPUT
 
 
 def judge(session: Session, stats: RequestStats) -> int:
@@ -84,7 +93,7 @@ def judge(session: Session, stats: RequestStats) -> int:
     strains = [*meter.strains(), *(one for told in session.strains.values() for one in told)]
     certificate = Certificate.of(flown.asked, strains, meter.machine(), mock, said)
     run = run_of_test(flown, certificate, counts)
-    run.report["notes"] += session.roll.obituaries(counts.unseen)
+    run.report["notes"] += session.roll.obituaries(counts.unseen) + _others(meter, stack, flown)
     found: list[dict[str, Any]] = []
     if options.predict and not session.interrupted:
         virtual = predicted(choice, options.predict)
@@ -125,9 +134,9 @@ def _settle(stack: Stack) -> list[str]:
         sizes, now = [path.stat().st_size for path in files], time.monotonic()
         if sizes != before:
             before, since = sizes, now
-        elif now - since >= SETTLED_S:
+        elif now - since >= SETTLED_S and (now - began > SETTLE_S or not working(stack.mock_url)):
             return []
-        if now - began > SETTLE_S:
+        if now - began > SETTLE_S + SETTLED_S:
             return [f"calls still went on {SETTLE_S:g} s after the last user had left"]
         gevent.sleep(SETTLED_S / 6)
 
@@ -150,6 +159,19 @@ def _metrics_differ(stack: Stack, flown: Flown) -> list[str]:
     if counted == written:
         return []
     return [f"the service counts {counted} requests and has written down {written}"]
+
+
+def _others(meter: Meter, stack: Stack, flown: Flown) -> list[str]:
+    """What a service that others have started has counted besides the requests of these users."""
+    counted = requests_counted(metrics_of(stack.service_url))
+    kinds = {one.kind for one in flown.asked}
+    if flown.records is not None or "batch" in kinds or None in {counted, meter.counted}:
+        return []
+    asked = sum(one.kind != "stream" and one.status > 0 for one in flown.asked)
+    more = (counted or 0) - (meter.counted or 0) - asked
+    if not more:
+        return []
+    return [f"the service counts {more:+} requests against these users': others may be using it"]
 
 
 def _doubts(stack: Stack) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import psutil
 
 from harness.engines.certificate import read_steal
 from loadtests.certificate import Machine, Strain
-from loadtests.pages import metrics_of
+from loadtests.pages import metrics_of, requests_counted
 from mock_llm.histogram import Histogram
 
 TICK_S = 0.01
@@ -49,6 +49,9 @@ class Meter:
         pids: name -> process, of those to be looked at besides.
         service_url: whose `/metrics` tells of its event loop; None: nobody's.
         drives: users live in this process.
+
+    Attributes:
+        counted: requests that the service had counted at the start; None: it does not say.
     """
 
     def __init__(
@@ -70,12 +73,17 @@ class Meter:
         self._ports = 0
         self._took_s = 0.0
 
-    def start(self) -> None:
-        """Begin to measure; what is told is of the time from here on."""
+    def start(self, first_s: float = 0.0) -> None:
+        """Begin to measure; what is told is of the time from here on.
+
+        Args:
+            first_s: monotonic time before which nobody sends, so that being late does no harm.
+        """
         self._began, self._steal = time.monotonic(), read_steal()
         self._idle = _idle_s()
         self._used = {name: _used_s(pid) for name, pid in self._pids.items()}
-        self._due = self._began + TICK_S
+        self.counted = requests_counted(metrics_of(self._url)) if self._url else None
+        self._due = max(first_s, self._began) + TICK_S
         self._count()
         self._greenlets = [gevent.spawn(self._tick), gevent.spawn(self._keep_looking)]
 
@@ -119,6 +127,7 @@ class Meter:
         )
 
     def _tick(self) -> None:
+        gevent.sleep(max(0.0, self._due - TICK_S - time.monotonic()))
         while True:
             self._due = time.monotonic() + TICK_S
             gevent.sleep(TICK_S)

@@ -24,7 +24,8 @@ from loadtests.stack import Choice
 
 SCENARIO = Path(__file__).parents[1] / "scenarios" / "thousand_users.toml"
 LEAD_S = 0.5
-"""From the start of a test to the first moment of its plan: nobody is late by being made."""
+"""From the start of a test to the first moment of its plan: nobody is late by being made. Locust
+ends it by as much after the last moment, so that nobody is ended just when it begins to ask."""
 LEAST_RUNS = 8
 """Fewer say too little about their own scatter."""
 STDOUT = "-"
@@ -104,7 +105,7 @@ def checked(options: Namespace) -> Choice:
     options.out = options.out or str(Path("results/runs") / file.written.name)
     check_folder("--out", Path(options.out))
     _check_results(options)
-    _check_places(options)
+    _check_places(options, choice)
     _tell_locust(options, choice)
     return choice
 
@@ -143,7 +144,7 @@ def _tell_locust(options: Namespace, choice: Choice) -> None:
     options.num_users = work.users
     options.spawn_rate = work.users / work.ramp_s if work.ramp_s else float(work.users)
     if work.duration_s is not None:
-        options.run_time = work.duration_s + LEAD_S
+        options.run_time = work.duration_s + 2 * LEAD_S
 
 
 def _check_results(options: Namespace) -> None:
@@ -159,13 +160,16 @@ def _check_results(options: Namespace) -> None:
         raise InputError(f"--predict {options.predict}: takes {LEAST_RUNS} runs at least")
 
 
-def _check_places(options: Namespace) -> None:
+def _check_places(options: Namespace, choice: Choice) -> None:
     """Whether the ports are free, and who is to be driven is there.
 
     Raises:
         InputError: it is not so.
     """
+    mix = choice.prepared.scenario.workload.mix
     if options.host:
+        if mix is not None and mix.stream and not options.mock_url:
+            raise InputError("--mock-url: is wanted by workload.mix.stream: say who is asked")
         _check_ready(options.host)
     elif options.service_port:
         _check_free("--service-port", "127.0.0.1", options.service_port)
