@@ -26,12 +26,12 @@ import argparse
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush, heapreplace
-from math import log
 from typing import NamedTuple
 
 import numpy as np
+from queues import MANY, UNIT_S, Patience, Queueing, Row, rows
 
 from harness.engines.base import Prepared, prepare
 from harness.engines.twin.endpoint import Endpoint
@@ -44,81 +44,19 @@ from harness.scenario.model import Scenario
 from harness.scenario.pipeline import Pipeline, Queue, Single
 from harness.scenario.workload import Workload
 from harness.statistics import Interval, controlled, interval, mser5
-from harness.theory.erlang import MMc, erlang_b
-from harness.theory.finite import mmck
-from harness.theory.general import moments, pollaczek_khinchine
-from harness.theory.impatience import Abandonment, erlang_a, mmc_d
 from harness.workload import arrival_key
 from mock_llm.config import Capacity, Profile, Upstream
 from mock_llm.distributions import (
     Constant,
-    Distribution,
     Exponential,
-    Gamma,
-    Lognormal,
-    Mixture,
-    Part,
     quantile_function,
 )
-from mock_llm.rng import Keyed
 
-UNIT_S = 1000.0
 RUNS, ALONE = 8, 4_000_000
 WIDEST = 0.02
-MANY = 10**6
 KEPT = 200
-EXPONENTIAL = Exponential(mean=UNIT_S)
-OFTEN = (1 + (3 / 5) ** 0.5) / 2
-HYPER = Mixture(  # cv2 = 4 with balanced means
-    parts=(
-        Part(weight=OFTEN, dist=Exponential(mean=UNIT_S / 2 / OFTEN)),
-        Part(weight=1 - OFTEN, dist=Exponential(mean=UNIT_S / 2 / (1 - OFTEN))),
-    )
-)
-Patience = Callable[[int, str], float]
 Array = np.ndarray[tuple[int], np.dtype[np.float64]]
 Bools = np.ndarray[tuple[int], np.dtype[np.bool_]]
-
-
-class Queueing(NamedTuple):
-    """One queue.
-
-    Attributes:
-        name: of its rows.
-        arrival: per service.
-        servers: c.
-        requests: of one run.
-        service: its law.
-        waiting: places in the queue; 0: the servers are the provider's slots, which then refuses.
-        patience: of (seed, key): services that a caller waits to be served.
-        filling: share of a run that it takes until the queue is what it stays; for MSER-5 looks in
-            the first half of what comes then.
-        effort: how many times as long as usual the recursion goes on.
-    """
-
-    name: str
-    arrival: float
-    servers: int
-    requests: int
-    service: Distribution = EXPONENTIAL
-    waiting: int = MANY
-    patience: Patience | None = None
-    filling: float = 0.0
-    effort: int = 1
-
-
-class Row(NamedTuple):
-    """A figure of a queue, and what it is in closed form.
-
-    Attributes:
-        queue: which.
-        figure: `sojourn` or `wait` of those served, `wait of all`, or the share `lost`.
-        value: in closed form.
-    """
-
-    queue: Queueing
-    figure: str
-    value: float
 
 
 class Run(NamedTuple):
@@ -161,11 +99,11 @@ class ImpatientDesk(TwinDesk):
 
     def __init__(self, callers: "Impatient", prepared: Prepared, end: Endpoint) -> None:
         super().__init__(callers, prepared, end)
-        self._patience = callers.patience
+        self._patience_s = callers.patience_s
 
     def enter(self, ask: Ask) -> Ticket:
         """Let a request in, to wait for as long as its caller likes to."""
-        return super().enter(ask._replace(deadline=self._now() + self._patience(ask.key)))
+        return super().enter(ask._replace(deadline=self._now() + self._patience_s(ask.key)))
 
     def _start(self, ticket: Ticket) -> None:
         ticket.request.deadline = None
@@ -173,24 +111,18 @@ class ImpatientDesk(TwinDesk):
 
 
 class Impatient(TwinCallers):
-    """Callers who leave when they are not served in time; `patience` is in seconds, by key."""
+    """Callers who leave when they are not served in time."""
 
     def __init__(self, prepared: Prepared, seed: int, patience: Patience) -> None:
         super().__init__(prepared, seed, None)
-        self.patience = lambda key: UNIT_S * patience(seed, key)
+        self._patience, self._of = patience, seed
         scenario = prepared.scenario
         end = Endpoint(scenario.upstream, seed, prepared.answer_key, scenario.pipeline, self.clock)
         self._desk = ImpatientDesk(self, prepared, end)
 
-
-def fixed(limit: float) -> Patience:
-    """Everybody waits for so long."""
-    return lambda _seed, _key: limit
-
-
-def exponential(rate: float) -> Patience:
-    """Everybody leaves at that rate."""
-    return lambda seed, key: -log(Keyed(seed).uniform("patience", key)) / rate
+    def patience_s(self, key: str) -> float:
+        """How long the caller of a request waits for a server."""
+        return UNIT_S * self._patience(self._of, key)
 
 
 def prepared_for(queue: Queueing) -> Prepared:
@@ -338,103 +270,26 @@ def simulated(rows: Sequence[Row], runs: int, alone: int, table: int) -> Iterato
     others = [drawn(queue, 1000 + n) for n in range(min(more, KEPT))]
     filled = int(queue.filling * queue.requests)
     # Where nobody waits, losses are what settles.
-    every = [(run.wait if queue.waiting else ~run.served)[filled:] for run in (*others, *twins)]
-    found = mser5(every)
+    every = [run.wait if queue.waiting else 1.0 - run.served for run in (*others, *twins)]
+    found = mser5([run[filled:].tolist() for run in every])
     if found is None:
         raise SystemExit(f"{queue.name}: runs of {queue.requests} are too short for a warm-up")
     cut = filled + found
-    told = [[seen(row, run, cut) for row in rows] for run in others]
+    by_run = [[seen(row, run, cut) for row in rows] for run in others]
     for n in range(len(others), more):  # too many to be kept
         run = drawn(queue, 1000 + n)
-        told.append([seen(row, run, cut) for row in rows])
+        by_run.append([seen(row, run, cut) for row in rows])
     apart = max(float(np.abs(a.wait - b.wait).max()) for a, b in zip(twins, same, strict=True))
     for number, row in enumerate(rows):
         mine = [seen(row, run, cut) for run in twins]
         theirs = [seen(row, run, cut) for run in same]
         added = [a.value - b.value for a, b in zip(mine, theirs, strict=True)]
-        long = [one[number] for one in told]
-        intervals = (
+        long = [one[number] for one in by_run]
+        told, wide = (
             together(interval(added, confidence), freed(queue, long, confidence))
             for confidence in (0.95, 1 - 0.05 / table)
         )
-        yield Found(cut, freed(queue, mine, 0.95), *intervals, apart)
-
-
-def rows() -> list[Row]:
-    """The table."""
-    return [*_erlang(), *_finite(), *_general(), *_impatient()]
-
-
-def _erlang() -> Iterator[Row]:
-    for servers, arrival, requests in (
-        (1, 0.8, 5_000),
-        (5, 3.0, 5_000),
-        (5, 4.0, 5_000),
-        (5, 4.5, 10_000),
-        (50, 45.0, 10_000),
-        (50, 48.0, 20_000),
-    ):
-        queue = Queueing(f"M/M/{servers} {arrival:g}", arrival, servers, requests)
-        yield Row(queue, "sojourn", MMc(arrival, 1.0, servers).sojourn_s)
-    for servers, load in ((5, 4.0), (10, 8.0), (50, 45.0), (50, 50.0)):
-        queue = Queueing(f"M/M/{servers}/{servers} {load:g}", load, servers, 5_000, waiting=0)
-        yield Row(queue, "lost", erlang_b(servers, load))
-
-
-def _finite() -> Iterator[Row]:
-    for arrival, servers, places, requests, filling in (
-        (0.8, 1, 5, 5_000, 0.0),
-        (6.0, 5, 10, 5_000, 0.0),
-        (50.0, 50, 150, 20_000, 0.0),
-        (60.0, 50, 10050, 90_000, 0.7),
-    ):
-        name = f"M/M/{servers}/{places} {arrival:g}"
-        found = mmck(arrival, 1.0, servers, places)
-        queue = Queueing(
-            *(name, arrival, servers, requests),
-            waiting=places - servers,
-            filling=filling,
-            effort=8 if places == 150 else 1,  # at full load, and seldom full
-        )
-        yield Row(queue, "lost", found.lost)
-        yield Row(queue, "wait", found.wait_s)
-
-
-def _general() -> Iterator[Row]:
-    laws: dict[str, Distribution] = {
-        "M/D/1": Constant(value=UNIT_S),
-        "M/E2/1": Gamma(shape=2.0, scale=UNIT_S / 2),
-        "M/LN/1": Lognormal(mean=UNIT_S, sigma=1.0),
-        "M/H2/1": HYPER,
-    }
-    for name, law in laws.items():
-        wait = pollaczek_khinchine(0.8 / UNIT_S, moments(law)) / UNIT_S
-        yield Row(Queueing(f"{name} 0.8", 0.8, 1, 5_000, service=law), "sojourn", wait + 1)
-
-
-def _impatient() -> Iterator[Row]:
-    asked: list[tuple[Queueing, Abandonment]] = []
-    for arrival, servers, mean, requests in (
-        (4.0, 5, 2.0, 5_000),
-        (6.0, 5, 2.0, 5_000),
-        (48.0, 50, 30.0, 20_000),
-        (100.0, 50, 30.0, 20_000),
-    ):
-        name = f"M/M/{servers}+M({mean:g}) {arrival:g}"
-        queue = Queueing(name, arrival, servers, requests, patience=exponential(1 / mean))
-        asked.append((queue, erlang_a(arrival, 1.0, servers, mean)))
-    for arrival, servers, limit, requests in (
-        (5.0, 5, 1.0, 5_000),
-        (6.0, 5, 1.0, 5_000),
-        (55.0, 50, 1.0, 10_000),
-        (60.0, 50, 30.0, 30_000),
-    ):
-        name = f"M/M/{servers}+D({limit:g}) {arrival:g}"
-        queue = Queueing(name, arrival, servers, requests, patience=fixed(limit))
-        asked.append((queue, mmc_d(arrival, 1.0, servers, limit)))
-    for queue, found in asked:
-        yield Row(queue, "lost", found.p_abandon)
-        yield Row(queue, "wait of all", found.wait_s)
+        yield Found(cut, freed(queue, mine, 0.95), told, wide, apart)
 
 
 def verdict(row: Row, found: Found) -> str:

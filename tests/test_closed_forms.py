@@ -1,7 +1,8 @@
 """A sample of `make closed-forms`: the twin has the closed form in its interval."""
 
 import pytest
-from closed_forms import rows, simulated, verdict
+from closed_forms import simulated, verdict
+from queues import rows
 
 TABLE = rows()
 QUICK = {
