@@ -7,7 +7,7 @@ is left behind. On a worker nothing is: its master knows.
 import os
 import socket
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
@@ -31,8 +31,6 @@ LEAST_RUNS = 8
 STDOUT = "-"
 EVERYWHERE = {"0.0.0.0", "::", "*", ""}  # noqa: S104 - to be refused
 _CONNECT_S = 5.0
-
-Check = Callable[[Namespace, Choice], None]
 
 
 def add_options(parser: LocustArgumentParser) -> None:
