@@ -126,7 +126,7 @@ class Worker(msgspec.Struct, kw_only=True):
     state: str = "here"
 
     def owns(self, key: str) -> bool:
-        """Whether a request is one of its users' (`u12.3`), or one of its arrivals (`a000012`)."""
+        """Whether a user (`u12`), its request (`u12.3`) or an arrival (`a000012`) is its own."""
         number = key[1:].partition(".")[0]
         return key[:1] in {"u", "a"} and number.isdecimal() and self.deal.owns(int(number))
 

@@ -1,6 +1,7 @@
 """At the end of a load test: what it measured, whether that can be trusted, whether it will do."""
 
 import json
+import logging
 import sys
 import time
 from argparse import Namespace
@@ -17,8 +18,9 @@ from locust.stats import RequestStats
 from rich.console import Console
 
 from harness.errors import InputError
-from harness.experiments.run import Run, save
+from harness.experiments.run import save
 from harness.files import write_whole
+from harness.pipeline.service.lines import batch_of
 from harness.records import read_jsonl
 from loadtests.certificate import Certificate, Mocks
 from loadtests.junit import INVALID, cases_of, exit_code, junit
@@ -37,6 +39,8 @@ from mock_llm.settings import calm_collector
 
 SETTLED_S, SETTLE_S = 0.3, 10.0
 """Files in which nothing was written for so long are whole; for so long that is waited for."""
+
+_LOG = logging.getLogger(__name__)
 
 
 def attach(events: Events) -> None:
@@ -80,12 +84,14 @@ def judge(session: Session, stats: RequestStats) -> int:
         raise RuntimeError("a worker judges nothing")
     said = _settle(stack)
     flown = flown_of(session, stack)
+    # A batch is called by its id, in which nobody's name is.
+    whose = {id_: row.user for row in flown.records or () if (id_ := batch_of(row.key))}
     counts = reconcile(
         flown.asked,
         flown.records,
         flown.rows,
         locust=None if options.reset_stats else _counts_of(stats),
-        orphaned=lambda key: session.roll.owner(key) is not None,
+        orphaned=lambda key: session.roll.owner(whose.get(key, key)) is not None,
     )
     said += [*_metrics_differ(stack, flown), *session.roll.gaps()]
     meter = session.meter
@@ -93,12 +99,20 @@ def judge(session: Session, stats: RequestStats) -> int:
     strains = [*meter.strains(), *(one for told in session.strains.values() for one in told)]
     certificate = Certificate.of(flown.asked, strains, meter.machine(), mock, said)
     run = run_of_test(flown, certificate, counts)
-    run.report["notes"] += session.roll.obituaries(counts.unseen) + _others(meter, stack, flown)
+    unseen = [whose.get(key, key) for key in counts.unseen]
+    run.report["notes"] += session.roll.obituaries(unseen) + _others(meter, stack, flown)
+    place = save(run, Path(options.out))  # before a prediction, which may take minutes
+    write_whole(place / "asked.jsonl", lines_of(flown))
     found: list[dict[str, Any]] = []
     if options.predict and not session.interrupted:
+        _LOG.info("predicting: %d runs on the virtual clock", options.predict)
         virtual = predicted(choice, options.predict)
         found = msgspec.to_builtins(agreements(run.report, virtual))
-    _write(options, flown, run, found)
+    _write(options, run.report, found)
+    console = Console(stderr=options.run_json == STDOUT, highlight=False)
+    for one in told(run.report, cases_of(run.report, found), found):
+        console.print(one)
+    console.print(str(place), style="dim", markup=False)
     return exit_code(cases_of(run.report, found))
 
 
@@ -180,20 +194,14 @@ def _doubts(stack: Stack) -> tuple[str, ...]:
     return doubts_of(stack.mock_url, stack.token)
 
 
-def _write(options: Namespace, flown: Flown, run: Run, found: list[dict[str, Any]]) -> None:
-    """The run's folder, its JSON, JUnit's file, and what is told at the terminal."""
-    report, cases = run.report, cases_of(run.report, found)
-    place = save(run, Path(options.out))
-    write_whole(place / "asked.jsonl", lines_of(flown))
+def _write(options: Namespace, report: dict[str, Any], found: list[dict[str, Any]]) -> None:
+    """The JSON, and JUnit's file, where they are asked for."""
     if options.junit:
-        write_whole(Path(options.junit), [junit(report, cases)])
-    if options.run_json:
-        text = json.dumps({"runs": [report], "agreement": found}, indent=1, allow_nan=False) + "\n"
-        if options.run_json == STDOUT:
-            sys.stdout.write(text)
-        else:
-            write_whole(Path(options.run_json), [text.encode()])
-    console = Console(stderr=options.run_json == STDOUT, highlight=False)
-    for one in told(report, cases, found):
-        console.print(one)
-    console.print(str(place), style="dim", markup=False)
+        write_whole(Path(options.junit), [junit(report, cases_of(report, found))])
+    if not options.run_json:
+        return
+    text = json.dumps({"runs": [report], "agreement": found}, indent=1, allow_nan=False) + "\n"
+    if options.run_json == STDOUT:
+        sys.stdout.write(text)
+    else:
+        write_whole(Path(options.run_json), [text.encode()])

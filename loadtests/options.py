@@ -7,7 +7,7 @@ is left behind. On a worker nothing is: its master knows.
 import os
 import socket
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
@@ -29,9 +29,8 @@ ends it by as much after the last moment, so that nobody is ended just when it b
 LEAST_RUNS = 8
 """Fewer say too little about their own scatter."""
 STDOUT = "-"
+EVERYWHERE = {"0.0.0.0", "::", "*", ""}  # noqa: S104 - to be refused
 _CONNECT_S = 5.0
-
-Check = Callable[[Namespace, Choice], None]
 
 
 def add_options(parser: LocustArgumentParser) -> None:
@@ -64,6 +63,13 @@ def add_options(parser: LocustArgumentParser) -> None:
         **own,
     )
     add_plan_options(parser)
+    parser.add_argument(
+        "--service-host",
+        metavar="ADDRESS",
+        default="127.0.0.1",
+        help="that the service listens on, for workers on other machines",
+        **own,
+    )
     parser.add_argument(
         "--service-port", type=int, default=0, help="of the service; 0 takes a free one", **own
     )
@@ -171,8 +177,11 @@ def _check_places(options: Namespace, choice: Choice) -> None:
         if mix is not None and mix.stream and not options.mock_url:
             raise InputError("--mock-url: is wanted by workload.mix.stream: say who is asked")
         _check_ready(options.host)
+    elif options.service_host in EVERYWHERE:
+        every = f"--service-host {options.service_host}"
+        raise InputError(f"{every}: name the one address at which its workers find this machine")
     elif options.service_port:
-        _check_free("--service-port", "127.0.0.1", options.service_port)
+        _check_free("--service-port", options.service_host, options.service_port)
     if not options.headless:
         _check_free("--web-port", options.web_host.replace("*", ""), options.web_port)
     if options.processes and not options.worker:  # its workers are to find this one

@@ -119,7 +119,7 @@ class Session:
         if options.host:
             self.stack = Stack.given(choice, options.host, options.mock_url, token_of(options))
         else:
-            self.stack = Stack(choice, options.service_port)
+            self.stack = Stack(choice, options.service_port, options.service_host)
             self.stack.start()
             atexit.register(self.stack.close)
             environment.host = self.stack.service_url

@@ -52,7 +52,7 @@ class Visitor(FastHttpUser):
         self.kind = self.session.kinds[self.number % len(self.session.kinds)]
         self.last_s = time.monotonic()
         work, seed = self.flight.work, self.flight.seed
-        if self.n or self.flight.shaped:
+        if self.n or self.flight.shaped or self.number >= work.users:  # nobody's plan has it
             self.plan(time.monotonic() + think_s(work, seed, self.number, self.n))
         else:
             self.plan(self.session.began_s + first_start_s(work, seed, self.number))
