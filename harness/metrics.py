@@ -188,14 +188,25 @@ def summary(
     repeats_in_input: float,
     job_failed: bool,
     batch_size: int = 10,
+    ends: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """Every figure of a run that its rows alone determine; keys as in the JSON contract."""
+    """Every figure of a run that its rows determine; keys as in the JSON contract.
+
+    Args:
+        records: all rows.
+        baseline_usd_per_m: of the baseline's tokens.
+        repeats_in_input: share of the reviews.
+        job_failed: see `Tally`.
+        batch_size: see `batch_s`.
+        ends: request key -> when whoever asked had its answer, where it is not its last row's end.
+    """
     tally = Tally(records, job_failed=job_failed)
     n, ok = len(tally.requests), tally.outcomes["ok"]
     length = duration_s(records)
     cost = math.fsum(row.cost_usd for row in records)
     baseline = sum(map(paid_tokens, tally.requests)) * baseline_usd_per_m / 1e6
-    latencies = [rows[-1].t_end - rows[0].t_intended for rows in tally.requests]
+    ended = ends or {}
+    latencies = [ended.get(r[0].key, r[-1].t_end) - r[0].t_intended for r in tally.requests]
     # A refusal takes no time at all: where many are refused, the figure over all says little.
     ok_only = [took for took, r in zip(latencies, tally.requests, strict=True) if _is_ok(r)]
     services = [row.t_end - row.t_sent for row in records if row.t_sent is not None]

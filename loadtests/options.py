@@ -17,13 +17,16 @@ from locust.argument_parser import LocustArgumentParser
 
 from harness.engines.base import prepare
 from harness.errors import InputError
-from harness.places import check_folder
+from harness.places import check_file, check_folder
 from harness.scenario.load import load_file
 from loadtests.stack import Choice
 
 SCENARIO = Path(__file__).parents[1] / "scenarios" / "thousand_users.toml"
 LEAD_S = 0.5
 """From the start of a test to the first moment of its plan: nobody is late by being made."""
+LEAST_RUNS = 8
+"""Fewer say too little about their own scatter."""
+STDOUT = "-"
 _CONNECT_S = 5.0
 
 Check = Callable[[Namespace, Choice], None]
@@ -47,6 +50,17 @@ def add_options(parser: LocustArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, help="of the weather; default: the scenario's", **own)
     parser.add_argument("--out", help="folder for results; default: results/runs/<scenario>", **own)
+    parser.add_argument(
+        "--run-json", metavar="FILE", help="write the run as JSON; - is standard output", **own
+    )
+    parser.add_argument("--junit", metavar="FILE", help="write what held as JUnit XML", **own)
+    parser.add_argument(
+        "--predict",
+        type=int,
+        metavar="N",
+        help="afterwards, run it N times on the virtual clock and compare",
+        **own,
+    )
     parser.add_argument(
         "--service-port", type=int, default=0, help="of the service; 0 takes a free one", **own
     )
@@ -82,6 +96,7 @@ def checked(options: Namespace) -> Choice:
     )
     options.out = options.out or str(Path("results/runs") / file.written.name)
     check_folder("--out", Path(options.out))
+    _check_results(options)
     _check_places(options)
     _tell_locust(options, choice)
     return choice
@@ -121,6 +136,19 @@ def _tell_locust(options: Namespace, choice: Choice) -> None:
     options.spawn_rate = work.users / work.ramp_s if work.ramp_s else float(work.users)
     if work.duration_s is not None:
         options.run_time = work.duration_s + LEAD_S
+
+
+def _check_results(options: Namespace) -> None:
+    """Whether files can be written, and a prediction means something.
+
+    Raises:
+        InputError: it is not so.
+    """
+    for option, path in (("--run-json", options.run_json), ("--junit", options.junit)):
+        if path and path != STDOUT:
+            check_file(option, path)
+    if options.predict is not None and options.predict < LEAST_RUNS:
+        raise InputError(f"--predict {options.predict}: takes {LEAST_RUNS} runs at least")
 
 
 def _check_places(options: Namespace) -> None:

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from argparse import Namespace
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
@@ -23,7 +24,9 @@ from harness.engines.visitors import GRACE_S
 from harness.errors import InputError
 from harness.workload import review_index
 from loadtests import rows
+from loadtests.certificate import Strain
 from loadtests.dealing import Flight, Orders, Roll
+from loadtests.meter import Meter
 from loadtests.numbers import Numbers
 from loadtests.options import LEAD_S, add_options, checked, token_of
 from loadtests.sight import Sight
@@ -47,6 +50,8 @@ class Session:
         flight: what users need; there from the start of a test.
         began_s: monotonic time from which the plan of the running test counts.
         interrupted: it was ended before its time.
+        meter: measures this process, and those of the stack, while the test runs.
+        strains: of workers' processes, by worker, as they told last.
         reviews: what is asked about.
         orders: what the master has said; None: this is no worker.
         roll: the workers, of a master.
@@ -54,6 +59,7 @@ class Session:
 
     flight: Flight
     began_s: float
+    meter: Meter
 
     def __init__(self, options: Namespace) -> None:
         self.options = options
@@ -61,6 +67,7 @@ class Session:
         self.stack: Stack | None = None
         self.sight = Sight()
         self.numbers = Numbers()
+        self.strains: dict[str, Sequence[Strain]] = {}
         self.interrupted = False
         self.reviews: tuple[Review, ...] = ()
         self.orders: Orders | None = None
@@ -102,6 +109,7 @@ class Session:
             self.launch(environment)
         self._flown = True
         self.sight, self.numbers = Sight(), Numbers()
+        self.strains = {}
         if self.choice is None:
             self._follow()
         else:

@@ -21,6 +21,7 @@ from locust.event import Events
 from locust.rpc import Message
 from locust.runners import STATE_MISSING, MasterRunner, Runner, WorkerRunner
 
+from loadtests.certificate import Strain
 from loadtests.dealing import Deal, Orders, Worker
 from loadtests.session import UNDER_WAY, Session, session_of
 
@@ -109,6 +110,7 @@ class Crew:
         if told is None or worker is None or told["test"] != self._test:
             return
         self._session.sight.take(told["rows"])
+        self._session.strains[client_id] = msgspec.convert(told["strains"], tuple[Strain, ...])
         worker.rows += len(told["rows"])
         worker.made = told["made"]
         self._heard(worker)
@@ -192,7 +194,9 @@ class Hand:
         if self._test:
             sight = self._session.sight
             rows = sight.packed(self._ahead_s)
-            data[REPORT] = {"test": self._test, "rows": rows, "made": len(sight.rows)}
+            strains = msgspec.to_builtins(self._session.meter.strains())
+            made = len(sight.rows)
+            data[REPORT] = {"test": self._test, "rows": rows, "made": made, "strains": strains}
 
     def _on_finish(self, environment: Environment, msg: Message, **_: Any) -> None:
         del environment, msg

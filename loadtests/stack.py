@@ -14,7 +14,7 @@ from harness.errors import InputError
 from mock_llm.control.access import Access
 
 _KEY = "LOADTEST_PROVIDER_KEY"
-_HARNESS = ("-c", "from harness.cli.main import main; main()")
+HARNESS = ("-c", "from harness.cli.main import main; main()")
 DRAIN_S = 5.0
 """For what is under way at the end: users have their answers, unless they were cut short."""
 
@@ -115,7 +115,7 @@ class Stack:
 
     def _service(self, errors: Path) -> AbstractContextManager["Popen[str]"]:
         choice = self.choice
-        command = [*_HARNESS, "serve", str(choice.path), "--variant", choice.variant]
+        command = [*HARNESS, "serve", str(choice.path), "--variant", choice.variant]
         command += [word for one in choice.sets for word in ("--set", one)]
         command += ["--seed", str(choice.seed), "--port", str(self._port), "--quiet"]
         command += ["--upstream-url", str(self.mock_url), "--key-env", _KEY, "--until-eof"]

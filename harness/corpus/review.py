@@ -1,5 +1,6 @@
 """A review: the unit of work of every pipeline here."""
 
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -30,4 +31,10 @@ class Review(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def text(self) -> str:
         """Title and content as one prompt part."""
-        return f"{self.title}\n\n{self.content}" if self.title else self.content
+        return _joined(self.title, self.content) if self.title else self.content
+
+
+@lru_cache(maxsize=1024)
+def _joined(title: str, content: str) -> str:
+    """One object for one text: it is looked up by more than once."""
+    return f"{title}\n\n{content}"

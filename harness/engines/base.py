@@ -100,6 +100,7 @@ class EngineResult(msgspec.Struct, frozen=True, kw_only=True):
         client_findings: what is wrong with a target, the gravest first; None of our own pipeline.
         submitted: keys of the requests that were made, where they were not known before.
         truths: request key -> true label, likewise.
+        ends: request key -> when whoever asked had all of the answer, where that was looked at.
         spike: when a spike of users began and ended; None: the workload says it.
     """
 
@@ -117,6 +118,7 @@ class EngineResult(msgspec.Struct, frozen=True, kw_only=True):
     client_findings: tuple[Finding, ...] | None = None
     submitted: tuple[str, ...] | None = None
     truths: Mapping[str, str] | None = None
+    ends: Mapping[str, float] = {}
     spike: tuple[float, float] | None = None
 
 

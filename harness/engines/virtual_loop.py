@@ -211,7 +211,7 @@ class VirtualLoop(InProcessLoop):
     def _jump(self, when: float) -> None:
         if when > self.horizon_s:
             raise HorizonError(self._report(f"the clock would pass {self.horizon_s:g} s"))
-        self._now = when
+        self._now = float(when)  # aiohttp's own timers have whole seconds
         self._clock_resolution = math.ulp(when)
         self._quiet = self._busy = 0
 

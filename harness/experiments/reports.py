@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from harness.bottlenecks import Bottleneck
+from harness.corpus import Corpus
 from harness.engines.base import EngineResult, Prepared
 from harness.invariants import violations
 from harness.metrics import accuracy, summary
@@ -45,6 +46,7 @@ def report_of(
         repeats_in_input=prepared.corpus.guards.repeats_in_input,
         job_failed=failed,
         batch_size=scenario.pipeline.batch_size or 10,
+        ends=result.ends,
     )
     report = {
         "scenario": scenario.name,
@@ -62,11 +64,7 @@ def report_of(
         "accuracy": accuracy({} if failed else _judged(result), result.truths or prepared.truths),
         "near_hits": near_precision(_near(result), result.truths or prepared.truths),
         "context_bytes": result.context_bytes,
-        "corpus": {
-            "name": prepared.corpus.name,
-            "reviews": len(prepared.corpus.reviews),
-            "warnings": list(prepared.corpus.guards.warnings),
-        },
+        "corpus": _corpus(prepared.corpus),
         "projection": None if foreign else msgspec.to_builtins(prepared.projection),
         "certificate": result.certificate,
         "bottlenecks": msgspec.to_builtins(found),
@@ -79,6 +77,11 @@ def report_of(
     if engine == "virtual":
         report["notes"].append("no CPU cost is modelled: the virtual clock counts waiting only")
     return {**report, "slo": slo_of(scenario.slo, report)}
+
+
+def _corpus(corpus: Corpus) -> dict[str, Any]:
+    warnings = list(corpus.guards.warnings)
+    return {"name": corpus.name, "reviews": len(corpus.reviews), "warnings": warnings}
 
 
 def _endings(result: EngineResult, figures: Mapping[str, Any], items: int) -> Iterator[str]:

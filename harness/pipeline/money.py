@@ -213,6 +213,7 @@ class Purse:
         self._users = _Accounts(_down(budget.user_usd), most_accounts)
         self._sessions = _Accounts(_down(budget.session_usd), most_accounts)
         self._minute = _Minute(_down(budget.per_min_usd))
+        self._is_capped = budget != Budget()
         self._spent = self._estimated = self._overrun = self._overruns = 0
         self._kinds: dict[Kind, int] = dict.fromkeys(
             ("useful", "failed", "abandoned", "duplicate"), 0
@@ -229,8 +230,7 @@ class Purse:
         """
         amount = _up(worst_usd)
         ticket = Ticket(user, session, worst_usd, amount)
-        refused = self._refused(now, ticket)
-        if refused is not None:
+        if self._is_capped and (refused := self._refused(now, ticket)) is not None:
             return refused
         self._calls.reserve(1)
         for account in self._accounts(ticket):

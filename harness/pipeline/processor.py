@@ -180,7 +180,7 @@ class Processor(Deciding):
         row = None
         try:
             tried = await self._chosen(request, tries)
-            row = tried and tried.row
+            row = None if tried is None else tried.row
         finally:
             if row is None or row.t_sent is None:
                 gate.leave()

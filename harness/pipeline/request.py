@@ -101,12 +101,23 @@ class Request:
         self.t_slot = None
 
     def row(
-        self, attempt: int, stamps: Stamps, now: float, *, outcome: Outcome, **more: object
+        self,
+        attempt: int,
+        stamps: Stamps,
+        now: float,
+        *,
+        outcome: Outcome,
+        model: str = "",
+        error: str = "",
+        status: int | None = None,
+        retry_after_s: float | None = None,
+        prompt_tokens: int = 0,
+        cached_tokens: int = 0,
+        completion_tokens: int = 0,
+        cost_usd: float = 0.0,
     ) -> Record:
-        """One attempt as a record."""
+        """One attempt as a record; its model is the router's choice, its status the stamped one."""
         item = self.item
-        more.setdefault("status", stamps.status)
-        more.setdefault("model", item.route.model)
         return Record(
             key=item.key,
             attempt=attempt,
@@ -128,7 +139,14 @@ class Request:
             t_end=now,
             outcome=outcome,
             cache=self.cache,
-            **more,  # type: ignore[arg-type]
+            status=stamps.status if status is None else status,
+            model=model or item.route.model,
+            error=error,
+            retry_after_s=retry_after_s,
+            prompt_tokens=prompt_tokens,
+            cached_tokens=cached_tokens,
+            completion_tokens=completion_tokens,
+            cost_usd=cost_usd,
         )
 
     def unsent(self, now: float, outcome: Outcome, error: str) -> Record:

@@ -5,7 +5,8 @@ sockets and a discrete-event twin write with the same object.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+
+import msgspec
 
 from harness.pipeline.answer import Answer
 from harness.pipeline.books import Books, Tokens
@@ -25,7 +26,7 @@ Stopped = tuple[str, Outcome]
 ContextOf = Callable[[Request], Context]
 
 
-class Tried(NamedTuple):
+class Tried(msgspec.Struct, frozen=True, gc=False):
     """How an attempt went: its row, and the answer if there was one."""
 
     row: Record
@@ -33,7 +34,7 @@ class Tried(NamedTuple):
     error: CallError | None = None
 
 
-class Call(NamedTuple):
+class Call(msgspec.Struct, frozen=True):
     """An attempt on its way; `body` makes the bytes that are sent, for whoever needs them."""
 
     request: Request
@@ -48,12 +49,6 @@ class Call(NamedTuple):
     def key(self) -> str:
         """By which its provider knows it: a hedge must not take the weather of a retry."""
         return f"{self.request.item.key}{HEDGE}" if self.hedge else self.request.item.key
-
-    def row(self, now: float, *, outcome: Outcome, **more: object) -> Record:
-        """The attempt as a record; it ends now."""
-        return self.request.row(
-            self.attempt, self.stamps, now, outcome=outcome, model=self.model, **more
-        )
 
 
 class Writer:
@@ -100,9 +95,12 @@ class Writer:
         self._completion_tokens = tokens.completion
         if usd is None:
             usd = cost_usd(self._tools.prices[call.model], *tokens)
-        row = call.row(
+        row = call.request.row(
+            call.attempt,
+            call.stamps,
             now,
             outcome="ok",
+            model=call.model,
             prompt_tokens=tokens.prompt,
             cached_tokens=found.cached_tokens,
             completion_tokens=tokens.completion,
@@ -149,9 +147,12 @@ class Writer:
         billed = call.stamps.t_sent is not None and call.stamps.status in {None, 200}
         billed = billed and error.word not in {"finish_error", "upstream_error"}
         tokens = self._guess(call.body()) if billed else Tokens(0, 0)
-        row = call.row(
+        row = call.request.row(
+            call.attempt,
+            call.stamps,
             now,
             outcome=outcome,
+            model=call.model,
             error=error.word,
             status=error.status,
             retry_after_s=error.retry_after_s,

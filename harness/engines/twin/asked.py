@@ -6,6 +6,7 @@ somebody needs its bytes: an attempt that nobody answered is billed by them.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -69,6 +70,7 @@ class Texts:
         self._set = settings
         self._count = count
         self._known: dict[str, tuple[int, int]] = {}
+        self._pairs: dict[int, tuple[int, int]] = {}
         fixed = INSTRUCTIONS if settings.instructions is None else settings.instructions
         self._fixed_tokens = PRIMER_TOKENS + 2 * MESSAGE_TOKENS + count(fixed)
         self._fixed_size: dict[str, int] = {}
@@ -84,16 +86,31 @@ class Texts:
             fixed = self._fixed_size[model] = len(encode(self._set, model, [], "")) - _QUOTES
         size += fixed
         tokens += self._fixed_tokens
+        pairs = self._pairs
         for exchange in exchanges:
-            more, said = known.get(exchange.prompt) or counted(exchange.prompt)
-            again, told = known.get(exchange.reply) or counted(exchange.reply)
-            size += self._pair_size + more + again
-            tokens += 2 * MESSAGE_TOKENS + said + told
+            pair = pairs.get(exchange.number) or self._pair(exchange)
+            size += pair[0]
+            tokens += pair[1]
         return Asked(self._set, model, exchanges, text, tokens, size)
+
+    def _pair(self, exchange: Exchange) -> tuple[int, int]:
+        """A review and its answer as two messages; a number is one exchange."""
+        if len(self._pairs) >= _MOST_TEXTS:
+            self._pairs.clear()
+        asked, told = self._counted(exchange.prompt), self._counted(exchange.reply)
+        tokens = 2 * MESSAGE_TOKENS + asked[1] + told[1]
+        found = self._pairs[exchange.number] = self._pair_size + asked[0] + told[0], tokens
+        return found
 
     def _counted(self, text: str) -> tuple[int, int]:
         """Bytes as JSON, and tokens."""
         if len(self._known) >= _MOST_TEXTS:
             self._known.clear()
-        found = self._known[text] = len(msgspec.json.encode(text)), self._count(text)
+        found = self._known[text] = _counted(text, self._count)
         return found
+
+
+@lru_cache(maxsize=50_000)
+def _counted(text: str, count: Callable[[str], int]) -> tuple[int, int]:
+    """Bytes as JSON, and tokens; a process that simulates many runs counts each text once."""
+    return len(msgspec.json.encode(text)), count(text)

@@ -93,23 +93,24 @@ class Attempts:
         """Make one; an interruption that is ours is written down in `request.cut`."""
         call = Call(request, attempt, asked.model, asked.body, ticket, Stamps(), hedge)
         request.t_slot = None
-        writer, now = self._writer, self._clock.time
-        limit_s, late = writer.limit(request, now())
-        limit = None if limit_s is None else self._clock.limit(now() + limit_s)
+        writer, clock = self._writer, self._clock
+        began = clock.time()
+        limit_s, late = writer.limit(request, began)
+        limit = None if limit_s is None else clock.limit(began + limit_s)
         try:
             found = yield from (self._seated if self._inside else self._call)(call, asked, limit)
         except Interrupt:
             if (why := self._why(request)) is not None:
-                writer.cut(call, why, now())
+                writer.cut(call, why, clock.time())
             raise
         finally:
             if limit is not None:
                 limit.cancel()
         if isinstance(found, Late):
-            return writer.late(call, late, now())
+            return writer.late(call, late, clock.time())
         if isinstance(found, CallError):
-            return writer.failed(call, found, now())
-        return writer.ok(call, found, now())
+            return writer.failed(call, found, clock.time())
+        return writer.ok(call, found, clock.time())
 
     def _seated(
         self, call: Call, asked: Asked, limit: Limit | None
@@ -122,19 +123,32 @@ class Attempts:
         finally:
             self._slots.leave()
 
+    def _stalled(self, limit: Limit | None) -> Flow[Late]:
+        """A connection that is never ready."""
+        try:
+            yield from self._clock.wait(self._clock.turn(), limit)
+        finally:
+            self._end.pool.give_back(sound=False)
+        return LATE
+
     def _call(
         self, call: Call, asked: Asked, limit: Limit | None
     ) -> Flow[Answer | CallError | Late]:
         """A call: a connection, an exchange."""
         end, stamps = self._end, call.stamps
-        call.request.t_slot = self._clock.time()
-        if end.pool.is_full and (yield from end.pool.wait(limit)) is LATE:
-            return LATE
-        stamps.new_connection = end.pool.take()
-        stamps.t_connected = stamps.t_sent = self._clock.time()
+        now = call.request.t_slot = self._clock.time()
+        if end.pool.is_full:
+            if (yield from end.pool.wait(limit)) is LATE:
+                return LATE
+            now = self._clock.time()
+        stamps.new_connection = end.pool.take(now)
+        if stamps.new_connection and end.stalls and end.stalls.strikes(now):
+            return (yield from self._stalled(limit))
+        stamps.t_connected = stamps.t_sent = now
         settings = self._set
         exchange = Exchange(
             end,
+            now,
             end.reader.counted(
                 asked.said(),
                 asked.tokens,
@@ -149,10 +163,20 @@ class Attempts:
             stamps,
         )
         try:
-            found: Answer | CallError | Late = yield from self._clock.wait(exchange.heard, limit)
+            if limit is not None:
+                if limit.struck:  # while a connection was waited for
+                    exchange.heard.succeed(LATE)
+                limit.waits_for = exchange.heard
+            found: Answer | CallError | Late = yield exchange.heard
+            if limit is not None and limit.struck:
+                found = LATE
         except BaseException:
             exchange.leave()
             raise
         if found is LATE:
             exchange.leave()
+        else:
+            exchange.let_go()
+        if not settings.pool:  # a session is closed: meanwhile others of this instant go first
+            yield self._clock.sleep(0.0)
         return found

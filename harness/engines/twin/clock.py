@@ -135,8 +135,7 @@ class Clock(simpy.Environment):
         return LATE if limit.struck else found
 
     def _put(self, when: float, event: Any) -> None:
-        now = self._now
-        heappush(self._queue, (max(when, now), NORMAL, next(self._eid), event))
+        heappush(self._queue, (max(when, self._now), NORMAL, next(self._eid), event))
 
     def until(self, end: Process) -> None:
         """Go on until a process has ended, or nothing is left that could happen.

@@ -34,20 +34,31 @@ class Ear:
         self._left_bytes: int | None = None  # None: it comes in chunks
         self._size = 0
         self._data = bytearray()
-        self._ended = self._over = False
+        self._coming = bytearray()
+        self._ended = self._over = self._reads = False
         self._events: EventStream | None = None
         self._watch: Watch | None = None
         self._patience: Alarm | None = None
 
     def hear(self, data: bytes) -> None:
-        """Bytes have come; a head comes whole, and so does every chunk."""
+        """Bytes have come; a head comes whole, and so does every chunk.
+
+        They are read when all that comes at this instant is there.
+        """
+        self._coming += data
+        if not self._reads:
+            self._reads = True
+            self._clock.call_at(self._clock.time(), self._read)
+
+    def _read(self) -> None:
+        data, self._coming, self._reads = bytes(self._coming), bytearray(), False
         if self._over:
             return
         if self._stamps.status is None:
             head, _, data = data.partition(b"\r\n\r\n")
             self._open(head.decode())
         try:
-            for piece in self._pieces(data):
+            if piece := b"".join(self._pieces(data)):
                 self._piece(piece)
             if self._ended:
                 self._end()
@@ -67,7 +78,7 @@ class Ear:
                 self._watch = Watch(self, self._set.stall_s, self._clock)
 
     def _pieces(self, data: bytes) -> Iterator[bytes]:
-        """The body in a piece of what came; notes its end."""
+        """The body in what came, without framing; notes its end."""
         if self._left_bytes is not None:
             self._left_bytes -= len(data)
             self._ended = self._left_bytes <= 0
@@ -127,6 +138,9 @@ class Ear:
 
     def hang_up(self) -> None:
         """The connection was closed by the provider."""
+        self._clock.call_at(self._clock.time(), self._closed)
+
+    def _closed(self) -> None:
         if self._over:
             return
         if self._patience is not None:  # its end mark had come

@@ -1,6 +1,7 @@
 """The provider and the way to it, on the twin's clock: what does not change between attempts."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from harness.engines.twin.clock import Clock
 from harness.engines.twin.pool import Pool
@@ -9,12 +10,18 @@ from mock_llm import openai_wire, shapes
 from mock_llm.behaviour import Provider
 from mock_llm.chat import Reader
 from mock_llm.config import Capacity, Upstream
+from mock_llm.network import Network
 from mock_llm.plan import Plan
 from mock_llm.quota import UNLIMITED
+from mock_llm.replies import complexity
 from mock_llm.service import Service
 from mock_llm.wire import Style
 
 _ROOMY_BYTES = 2**20  # no plain answer is as long
+
+
+_remembered = lru_cache(maxsize=50_000)(complexity)
+"""A process that simulates many runs reads each review once."""
 
 
 class _Slots(Service):
@@ -42,6 +49,7 @@ class Endpoint:
         provider: decides.
         reader: makes calls of requests.
         slots: of a finite capacity; None: there is no end of them.
+        stalls: what stalls connections.
         pool: the client's connections.
         is_plain: whole answers may be told without their bytes.
     """
@@ -55,8 +63,10 @@ class Endpoint:
         clock: Clock,
     ) -> None:
         self.provider = Provider(upstream, seed=seed, answers=answers)
+        self.provider.hardness = _remembered
         self.reader = Reader(upstream)
         self.slots = None if upstream.capacity is None else _Slots(upstream.capacity, clock)
+        self.stalls = Network(upstream, seed, self.provider.memory.network).stalls
         self.pool = Pool(clock, keep=settings.pool, most=settings.pool_limit)
         self.settings, self.clock, self.upstream = settings, clock, upstream
         openrouter = upstream.dialect == "openrouter"

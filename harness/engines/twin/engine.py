@@ -9,7 +9,7 @@ from harness.engines.twin.job import TwinJob
 from harness.engines.virtual import waiting
 from harness.errors import InputError
 from harness.pipeline.journal import Replayed
-from mock_llm.faults import NetworkFault
+from mock_llm.faults import DnsFailure
 
 
 def run_in_twin(
@@ -55,5 +55,5 @@ def _not_modelled(prepared: Prepared) -> Iterator[str]:
     if upstream.keys:
         yield "upstream.keys"
     for name, fault in upstream.faults.items():
-        if isinstance(fault, NetworkFault):
+        if isinstance(fault, DnsFailure):
             yield f"upstream.faults.{name}"

@@ -35,6 +35,7 @@ class Exchange:
 
     Args:
         end: the provider.
+        now: the moment.
         call: what is asked.
         stamps: get the times.
 
@@ -55,10 +56,10 @@ class Exchange:
             "_plan",
             "_row",
         ),
-        *("_seat", "_silent", "_stamps", "call", "heard", "left_s"),
+        *("_seat", "_silent", "_sound", "_stamps", "call", "heard", "left_s"),
     )
 
-    def __init__(self, end: Endpoint, call: Call, stamps: Stamps) -> None:
+    def __init__(self, end: Endpoint, now: float, call: Call, stamps: Stamps) -> None:
         self._end, self.call, self._stamps = end, call, stamps
         self.heard: Turn = Turn(end.clock)
         self.left_s: float | None = None
@@ -66,12 +67,12 @@ class Exchange:
         self._plan: Plan | None = None
         self._seat: Seat | None = None
         self._silent = self._closed = False
+        self._sound: bool | None = None
         self._performance: Performance | None = None
         self._ear: Ear | None = None
         self._row: Row | None = None
-        clock = end.clock
-        arrival_s = clock.time() + end.provider.transit_s(call.key)
-        self._alarm: Alarm | None = clock.call_at(arrival_s, self._arrive)
+        arrival_s = now + end.provider.transit_s(call.key)
+        self._alarm: Alarm | None = end.clock.call_at(arrival_s, self._arrive)
 
     def _arrive(self) -> None:
         """Be admitted, and take a place if one is needed."""
@@ -79,20 +80,21 @@ class Exchange:
         plan = self._plan = end.provider.admit(self.call, now)
         self._origin_s = now
         if end.slots is None or not occupies(plan):
-            self._play(plan, None)
+            self._play(plan, None, now)
         elif plan.setup_s:
             self._alarm = end.clock.call_at(now + plan.setup_s, self._knock, plan, end.slots)
         else:
             self._knock(plan, end.slots)
 
     def _knock(self, plan: Plan, slots: Service) -> None:
-        seat = slots.take(slots_now := self._end.clock.time())
+        now = self._end.clock.time()
+        seat = slots.take(now)
         if seat is None:
             plan = self._plan = overloaded(plan, slots.station.capacity.overflow_status)
-        self._head_s = slots_now
-        self._play(plan, seat)
+        self._head_s = now
+        self._play(plan, seat, now)
 
-    def _play(self, plan: Plan, seat: Seat | None) -> None:
+    def _play(self, plan: Plan, seat: Seat | None, now: float) -> None:
         self._seat = seat
         whole = plan.ending == "clean" and not plan.forms
         if not self._end.is_plain or not (whole or plan.status != 200 or plan.ending == "hang"):
@@ -102,13 +104,13 @@ class Exchange:
             opens_s = inf if keep_alive_s is None else self._origin_s + keep_alive_s
             self._head_s = max(opens_s, self._head_s) if whole else inf
             seat.wake = self._rung
-            self._rung(self._end.clock.time())
+            self._rung(now)
         elif plan.ending == "hang":
             self._fall_silent()
         else:
-            self._await(plan)
+            self._await(plan, now)
 
-    def _await(self, plan: Plan) -> None:
+    def _await(self, plan: Plan, now: float) -> None:
         """Have a plain answer told when it is due."""
         origin_s, setup_s, keep_alive_s = self._origin_s, plan.setup_s, self._end.keep_alive_s
         refused = plan.status != 200
@@ -120,7 +122,7 @@ class Exchange:
             elif keep_alive_s is not None and end_s > keep_alive_s:
                 self._head_s = origin_s + keep_alive_s
         due_s = origin_s + end_s
-        if due_s <= self._end.clock.time():
+        if due_s <= now:
             self._tell()
         else:
             self._alarm = self._end.clock.call_at(due_s, self._tell)
@@ -135,7 +137,7 @@ class Exchange:
         elif plan.ending == "hang":
             self._alarm = self._end.clock.call_at(now, self._fall_silent)
         elif self.left_s is None:
-            self._say()
+            self._say(now)
             self._alarm = self._end.clock.call_at(now, self._over, "complete")
         else:
             self._alarm = self._end.clock.call_at(now, self._over, "client_left")
@@ -150,14 +152,14 @@ class Exchange:
 
     def _tell(self) -> None:
         if self.left_s is None:
-            self._say()
+            self._say(self._end.clock.time())
             self._over("complete")
         else:
             self._over("client_left")
 
-    def _say(self) -> None:
+    def _say(self, now: float) -> None:
         """Let the client have a plain answer, or a refusal."""
-        plan, stamps, now = self._plan, self._stamps, self._end.clock.time()
+        plan, stamps = self._plan, self._stamps
         assert plan is not None  # noqa: S101 - it was admitted
         found: Answer | CallError
         stamps.status = plan.status
@@ -180,15 +182,21 @@ class Exchange:
         return self._origin_s + (plan.first_token_s + plan.setup_s)
 
     def _told(self, found: Answer | CallError, sound: bool) -> None:
-        self._closed = True
-        self._end.pool.give_back(sound=sound)
+        self._closed, self._sound = True, sound
         if not sound:
             self._leave_provider()
         self.heard.succeed(found)
 
+    def let_go(self) -> None:
+        """The client has read the end: it may use the connection again before others can."""
+        if self._sound is not None:
+            self._end.pool.give_back(sound=self._sound)
+            self._sound = None
+
     def leave(self) -> None:
         """The client goes away, and its connection is closed."""
         if self._closed:
+            self.let_go()
             return
         self._closed = True
         now, stamps, plan = self._end.clock.time(), self._stamps, self._plan

@@ -77,7 +77,9 @@ class TwinJob(Job):
         self.clock = Clock()
         self._flight = TwinDispatch(prepared.items, settings, self)
         self._dispatch = self._flight
-        end = Endpoint(prepared.scenario.upstream, seed, prepared.answer_key, settings, self.clock)
+        truths = prepared.truths  # where each request's is known, nobody looks for texts
+        answers = truths if len(truths) == len(prepared.items) else prepared.answer_key
+        end = Endpoint(prepared.scenario.upstream, seed, answers, settings, self.clock)
         cache = answer_cache(settings)
         self._processor = TwinProcessor(
             settings,

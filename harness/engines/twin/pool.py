@@ -37,18 +37,14 @@ class Pool:
         """Whether a caller has to wait."""
         return self._most is not None and self._in_use >= self._most
 
-    def take(self) -> bool:
+    def take(self, now: float) -> bool:
         """Take a connection; return whether it is new."""
         self._in_use += 1
-        return not self._reused()
-
-    def _reused(self) -> bool:
-        """Whether there is one that is idle, and has not been for too long."""
-        now, idle = self._clock.time(), self._idle
+        idle = self._idle
         while idle:
             if now - idle.popleft() <= KEEP_ALIVE_S:
-                return True
-        return False
+                return False
+        return True
 
     def wait(self, limit: Limit | None) -> Flow[Late | None]:
         """Wait until there is room; returns `LATE` if there is none in time."""
@@ -78,24 +74,25 @@ class Pool:
         """A call has done with its connection, which may be used again if it is sound."""
         self._in_use -= 1
         if sound and self._keep:
-            self._idle.append(self._clock.time())
-            self._clean_later()
+            now = self._clock.time()
+            self._idle.append(now)
+            if not self._cleaning:
+                self._clean_later(now)
         while self._waiting and not self.is_full:
             turn = self._waiting.popleft()
             if not turn.triggered:
                 turn.succeed()
                 return
 
-    def _clean_later(self) -> None:
+    def _clean_later(self, now: float) -> None:
         """Have idle connections closed: a timer of the client's, which can be the last of a run."""
-        if not self._cleaning:
-            self._cleaning = True
-            self._clock.call_at(ceil(self._clock.time() + KEEP_ALIVE_S), self._clean)
+        self._cleaning = True
+        self._clock.call_at(float(ceil(now + KEEP_ALIVE_S)), self._clean)
 
     def _clean(self) -> None:
         self._cleaning = False
-        oldest = self._clock.time() - KEEP_ALIVE_S
-        while self._idle and self._idle[0] < oldest:
+        now = self._clock.time()
+        while self._idle and self._idle[0] < now - KEEP_ALIVE_S:
             self._idle.popleft()
         if self._idle:
-            self._clean_later()
+            self._clean_later(now)

@@ -154,7 +154,7 @@ class TwinProcessor(Deciding):
         row = None
         try:
             tried = yield from self._chosen(request, tries)
-            row = tried and tried.row
+            row = None if tried is None else tried.row
         finally:
             if row is None or row.t_sent is None:
                 gate.leave()

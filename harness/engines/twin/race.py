@@ -114,6 +114,7 @@ class _Race:
 
     def _run(self, request: Request, ticket: Ticket, *, hedge: bool) -> Flow[None]:
         number, asked = request.made + 1, self.asked
+        yield self._clock.sleep(0.0)  # a task begins in its turn, a process of SimPy's at once
         try:
             found = yield from self._attempts.make(request, number, asked, ticket, hedge=hedge)
             self._ended.append(found)

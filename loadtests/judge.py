@@ -1,0 +1,174 @@
+"""At the end of a load test: what it measured, whether that can be trusted, whether it will do."""
+
+import json
+import sys
+import time
+from argparse import Namespace
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import gevent
+import msgspec
+from locust.env import Environment
+from locust.event import Events
+from locust.runners import MasterRunner, WorkerRunner
+from locust.stats import RequestStats
+from rich.console import Console
+
+from harness.experiments.run import Run, save
+from harness.files import write_whole
+from harness.records import read_jsonl
+from loadtests.certificate import Certificate, Mocks
+from loadtests.junit import INVALID, cases_of, exit_code, junit
+from loadtests.meter import Meter, raise_file_limit
+from loadtests.options import STDOUT
+from loadtests.pages import doubts_of, metrics_of, requests_counted
+from loadtests.prediction import agreements, predicted
+from loadtests.reconcile import reconcile
+from loadtests.results import Flown, lines_of, run_of_test
+from loadtests.rows import PHASE
+from loadtests.session import Session, session_of
+from loadtests.stack import Stack
+from loadtests.tell import told
+from mock_llm.ledger import Row
+
+SETTLED_S, SETTLE_S = 0.3, 10.0
+"""Files in which nothing was written for so long are whole; for so long that is waited for."""
+
+
+def attach(events: Events) -> None:
+    """Have Locust tell us when a test begins and ends, after the session has been told."""
+    raise_file_limit()
+    events.test_start.add_listener(_on_start)
+    events.test_stop.add_listener(_on_stop)
+
+
+def _on_start(environment: Environment, **_: Any) -> None:
+    session, runner = session_of(environment), environment.runner
+    stack = session.stack
+    environment.process_exit_code = INVALID  # a test that nobody could judge
+    session.meter = Meter(
+        pids=None if stack is None else stack.pids,
+        service_url=None if stack is None else stack.service_url,
+        drives=not isinstance(runner, MasterRunner),
+    )
+    session.meter.start()
+
+
+def _on_stop(environment: Environment, **_: Any) -> None:
+    session = session_of(environment)
+    session.meter.stop()
+    if not isinstance(environment.runner, WorkerRunner):
+        environment.process_exit_code = judge(session, environment.stats)
+
+
+def judge(session: Session, stats: RequestStats) -> int:
+    """Write down what came of a test, say it, and return the exit code."""
+    options, stack, choice = session.options, session.stack, session.choice
+    if stack is None or choice is None:
+        raise RuntimeError("a worker judges nothing")
+    said = _settle(stack)
+    flown = flown_of(session, stack)
+    counts = reconcile(
+        flown.asked,
+        flown.records,
+        flown.rows,
+        locust=None if options.reset_stats else _counts_of(stats),
+        orphaned=lambda key: session.roll.owner(key) is not None,
+    )
+    said += [*_metrics_differ(stack, flown), *session.roll.gaps()]
+    meter = session.meter
+    mock = None if flown.rows is None else Mocks.of(flown.rows, _doubts(stack))
+    strains = [*meter.strains(), *(one for told in session.strains.values() for one in told)]
+    certificate = Certificate.of(flown.asked, strains, meter.machine(), mock, said)
+    run = run_of_test(flown, certificate, counts)
+    run.report["notes"] += session.roll.obituaries(counts.unseen)
+    found: list[dict[str, Any]] = []
+    if options.predict and not session.interrupted:
+        virtual = predicted(choice, options.predict)
+        found = msgspec.to_builtins(agreements(run.report, virtual))
+    _write(options, flown, run, found)
+    return exit_code(cases_of(run.report, found))
+
+
+def flown_of(session: Session, stack: Stack) -> Flown:
+    """Everything that was written down of the test."""
+    rows = None
+    if stack.ledger is not None:
+        lines = stack.ledger.read_bytes().splitlines()
+        rows = [msgspec.json.decode(line, type=Row) for line in lines]
+    return Flown(
+        prepared=stack.choice.prepared,
+        variant=stack.choice.variant,
+        expect=stack.choice.expect,
+        seed=stack.choice.seed,
+        began_s=session.began_s,
+        took_s=session.meter.took_s,
+        asked=session.sight.rows,
+        records=None if stack.records is None else read_jsonl(stack.records),
+        origin_s=stack.origin_s,
+        rows=rows,
+        stopped="interrupted" if session.interrupted else None,
+    )
+
+
+def _settle(stack: Stack) -> list[str]:
+    """Wait until everything that was asked has been written down; returns what is wrong if not."""
+    files = [path for path in (stack.records, stack.ledger) if path is not None]
+    began = since = time.monotonic()
+    before: list[int] = []
+    while True:
+        sizes, now = [path.stat().st_size for path in files], time.monotonic()
+        if sizes != before:
+            before, since = sizes, now
+        elif now - since >= SETTLED_S:
+            return []
+        if now - began > SETTLE_S:
+            return [f"calls still went on {SETTLE_S:g} s after the last user had left"]
+        gevent.sleep(SETTLED_S / 6)
+
+
+def _counts_of(stats: RequestStats) -> dict[str, int]:
+    """Requests in Locust's own table, by name."""
+    counts: Counter[str] = Counter()
+    for (name, method), entry in stats.entries.items():
+        if method != PHASE:
+            counts[name] += entry.num_requests
+    return counts
+
+
+def _metrics_differ(stack: Stack, flown: Flown) -> list[str]:
+    """The service's own counter against its records: both are of the same requests."""
+    counted = requests_counted(metrics_of(stack.service_url))
+    if flown.records is None or counted is None:
+        return []
+    written = len({row.key for row in flown.records})
+    if counted == written:
+        return []
+    return [f"the service counts {counted} requests and has written down {written}"]
+
+
+def _doubts(stack: Stack) -> tuple[str, ...]:
+    if stack.mock_url is None or stack.token is None:
+        return ()
+    return doubts_of(stack.mock_url, stack.token)
+
+
+def _write(options: Namespace, flown: Flown, run: Run, found: list[dict[str, Any]]) -> None:
+    """The run's folder, its JSON, JUnit's file, and what is told at the terminal."""
+    report, cases = run.report, cases_of(run.report, found)
+    place = save(run, Path(options.out))
+    write_whole(place / "asked.jsonl", lines_of(flown))
+    if options.junit:
+        write_whole(Path(options.junit), [junit(report, cases)])
+    if options.run_json:
+        text = json.dumps({"runs": [report], "agreement": found}, indent=1, allow_nan=False) + "\n"
+        if options.run_json == STDOUT:
+            sys.stdout.write(text)
+        else:
+            write_whole(Path(options.run_json), [text.encode()])
+    console = Console(stderr=options.run_json == STDOUT, highlight=False)
+    for one in told(report, cases, found):
+        console.print(one)
+    console.print(str(place), style="dim", markup=False)
