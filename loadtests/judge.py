@@ -47,7 +47,8 @@ def attach(events: Events) -> None:
 def _on_start(environment: Environment, **_: Any) -> None:
     session, runner = session_of(environment), environment.runner
     stack = session.stack
-    environment.process_exit_code = INVALID  # a test that nobody could judge
+    if not isinstance(runner, WorkerRunner):
+        environment.process_exit_code = INVALID  # a test that nobody could judge
     session.meter = Meter(
         pids=None if stack is None else stack.pids,
         service_url=None if stack is None else stack.service_url,

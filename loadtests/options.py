@@ -163,6 +163,8 @@ def _check_places(options: Namespace) -> None:
         _check_free("--service-port", "127.0.0.1", options.service_port)
     if not options.headless:
         _check_free("--web-port", options.web_host.replace("*", ""), options.web_port)
+    if options.processes and not options.worker:  # its workers are to find this one
+        options.master_port = options.master_bind_port
     if options.master or options.processes:
         host = options.master_bind_host.replace("*", "")
         _check_free("--master-bind-port", host, options.master_bind_port)

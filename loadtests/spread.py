@@ -8,6 +8,7 @@ its workers finish what is under way, and waits until each has said that it is d
 of any more: nothing is cut, and what a dead worker leaves open has a name.
 """
 
+import inspect
 import logging
 import time
 from pathlib import Path
@@ -42,6 +43,9 @@ def attach(events: Events) -> None:
 
 def _on_init(environment: Environment, runner: Runner, **_: Any) -> None:
     session = session_of(environment)
+    # Locust looks at its own stack when a test is stopped; the first time that stops the process
+    # for 40 ms, while users still wait for their answers.
+    inspect.stack()
     if isinstance(runner, MasterRunner):
         Crew(environment, session)
     elif isinstance(runner, WorkerRunner):

@@ -1,40 +1,22 @@
 """The dashboard in a real browser: its numbers move, and its switches reach the next call."""
 
 import json
-import os
-import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from browsers import launched
+from playwright.sync_api import Browser, Page, expect
 from served import serving
 from test_mock_process import request
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-QUIETLY = [
-    "--no-sandbox",  # whoever runs tests as root has to
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A browser that this machine has; on a build server its absence is a failure."""
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None and "CI" not in os.environ:
-        pytest.skip(f"no browser is installed: none of {', '.join(BROWSERS)}")
-    assert path is not None, "a build server needs a browser, such as Debian's chromium"
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=path, args=QUIETLY)
+    """A browser."""
+    with launched() as running:
         yield running
-        running.close()
 
 
 class Dashboard:

@@ -11,6 +11,7 @@ from harness.cli.corpus import corpus
 from harness.cli.gate import gate
 from harness.cli.lint import lint
 from harness.cli.mock import mock
+from harness.cli.plan import plan_command
 from harness.cli.progressive import progressive
 from harness.cli.run import run
 from harness.cli.schema import schema
@@ -25,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(run)
+app.command("plan")(plan_command)
 app.command()(progressive)
 app.command()(agree)
 app.command()(gate)

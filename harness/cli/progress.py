@@ -6,6 +6,8 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
+from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 from rich.status import Status
 
 from harness.engines.base import OnProgress
@@ -84,3 +86,58 @@ def _left(elapsed_s: float, done: float) -> str:
     if done <= 0:
         return "end not known yet"
     return f"done in about {length(elapsed_s * (1 - done) / done)}" if done < 1 else "done"
+
+
+class Stages:
+    """A bar for each stage of a long search, with about how long it will take.
+
+    Where nobody watches (no terminal) a line is written at the start of each stage, and every tenth
+    part of it.
+    """
+
+    def __init__(self) -> None:
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} runs"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True, highlight=False),
+            transient=True,
+        )
+        self._quiet = not self._bar.console.is_terminal
+        self._title = ""
+        self._task: TaskID | None = None
+        self._since = time.monotonic()
+        self._told = 0
+
+    def __enter__(self) -> Self:
+        if not self._quiet:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if not self._quiet:
+            self._bar.stop()
+
+    def begin(self, title: str) -> None:
+        """The next stage."""
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+        self._title, self._task = title, self._bar.add_task(title, total=None)
+        self._since, self._told = time.monotonic(), 0
+
+    def count(self, done: int, whole: int) -> None:
+        """So many of its runs are there."""
+        if self._task is not None:
+            self._bar.update(self._task, completed=done, total=whole)
+        tenth = 10 * done // whole
+        if self._quiet and tenth > self._told:
+            self._told = tenth
+            left = _left(time.monotonic() - self._since, done / whole)
+            sys.stderr.write(f"{self._title}: {done}/{whole} runs - {left}\n")
+            sys.stderr.flush()

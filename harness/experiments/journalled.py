@@ -57,12 +57,12 @@ def header_of(
     scenario = prepared.scenario
     settings = msgspec.structs.replace(scenario.pipeline, budget=None)
     return Header(
-        version=_version(),
+        version=product_version(),
         engine=engine,
         variant=variant,
         seed=seed,
-        scenario=_digest([scenario.workload, scenario.upstream, settings]),
-        corpus=_digest(prepared.corpus.reviews),
+        scenario=digest_of([scenario.workload, scenario.upstream, settings]),
+        corpus=digest_of(prepared.corpus.reviews),
         endpoint=endpoint,
     )
 
@@ -85,12 +85,14 @@ def open_journal(place: Path, header: Header, *, resume: bool, real: bool = Fals
     return Replayed(journal=Journal.open(path, header, fsync=real))
 
 
-def _digest(value: object) -> str:
+def digest_of(value: object) -> str:
+    """A short name for what can be written as JSON: the same for the same, whatever its order."""
     data = msgspec.json.encode(value, order="deterministic")
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
-def _version() -> str:
+def product_version() -> str:
+    """Of this product, as it is installed."""
     try:
         return version("llm-flight-simulator")
     except PackageNotFoundError:  # run from a folder, without being installed

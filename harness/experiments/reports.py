@@ -31,23 +31,9 @@ def report_of(
     foreign: bool,
 ) -> dict[str, Any]:
     """The run as the JSON contract has it; `foreign` when a target took the pipeline's place."""
-    scenario, records = prepared.scenario, result.records
-    failed = result.stopped == "job_deadline"
-    broken = violations(
-        records,
-        result.submitted or [item.key for item in prepared.items],
-        complete=result.stopped in {None, "job_deadline", "budget"} and not result.invalid,
-        one_success=not foreign,
-    )
-    invalid = [*result.invalid, *(f"invariant: {text}" for text in broken[:5])]
-    figures = summary(
-        records,
-        baseline_usd_per_m=scenario.pipeline.baseline_usd_per_m,
-        repeats_in_input=prepared.corpus.guards.repeats_in_input,
-        job_failed=failed,
-        batch_size=scenario.pipeline.batch_size or 10,
-        ends=result.ends,
-    )
+    scenario = prepared.scenario
+    invalid = doubts_of(prepared, result, foreign=foreign)
+    figures = figures_of(prepared, result)
     report = {
         "scenario": scenario.name,
         "variant": variant,
@@ -57,13 +43,9 @@ def report_of(
         "invalid_reasons": invalid,
         "stopped": result.stopped,
         **figures,
-        **recovery(records, result.spike or scenario.workload.spike_s),
         **money_figures(result),
         "wall_s": result.wall_s,
-        # A job past its deadline hands over no labels either.
-        "accuracy": accuracy({} if failed else _judged(result), result.truths or prepared.truths),
         "near_hits": near_precision(_near(result), result.truths or prepared.truths),
-        "context_bytes": result.context_bytes,
         "corpus": _corpus(prepared.corpus),
         "projection": None if foreign else msgspec.to_builtins(prepared.projection),
         "certificate": result.certificate,
@@ -71,12 +53,48 @@ def report_of(
         "client_findings": [one.told() for one in result.client_findings or ()],
         "notes": [*prepared.corpus.notes, *_doubts(scenario.upstream), *result.notes],
         "expect": expect,
-        "records_sha256": records_sha256(records),
+        "records_sha256": records_sha256(result.records),
     }
     report["notes"] += _endings(result, figures, len(prepared.items))
     if engine == "virtual":
         report["notes"].append("no CPU cost is modelled: the virtual clock counts waiting only")
     return {**report, "slo": slo_of(scenario.slo, report)}
+
+
+def doubts_of(prepared: Prepared, result: EngineResult, *, foreign: bool = False) -> list[str]:
+    """Why a run says nothing, by what its engine found and by the laws that every run obeys.
+
+    Args:
+        prepared: what was run.
+        result: what came of it.
+        foreign: a target took the pipeline's place.
+    """
+    broken = violations(
+        result.records,
+        result.submitted or [item.key for item in prepared.items],
+        complete=result.stopped in {None, "job_deadline", "budget"} and not result.invalid,
+        one_success=not foreign,
+    )
+    return [*result.invalid, *(f"invariant: {text}" for text in broken[:5])]
+
+
+def figures_of(prepared: Prepared, result: EngineResult) -> dict[str, Any]:
+    """Every figure of a run that can be promised, by the names of the JSON contract."""
+    scenario, failed = prepared.scenario, result.stopped == "job_deadline"
+    return {
+        **summary(
+            result.records,
+            baseline_usd_per_m=scenario.pipeline.baseline_usd_per_m,
+            repeats_in_input=prepared.corpus.guards.repeats_in_input,
+            job_failed=failed,
+            batch_size=scenario.pipeline.batch_size or 10,
+            ends=result.ends,
+        ),
+        **recovery(result.records, result.spike or scenario.workload.spike_s),
+        # A job past its deadline hands over no labels either.
+        "accuracy": accuracy({} if failed else _judged(result), result.truths or prepared.truths),
+        "context_bytes": result.context_bytes,
+    }
 
 
 def _corpus(corpus: Corpus) -> dict[str, Any]:
