@@ -15,7 +15,7 @@ from harness.report.plots import drawn
 SCENARIO = Path(__file__).with_name("metastability.toml")
 LOADS_PER_S = (20, 40, 60, 80)
 POLICIES = ("no_retries", "retries", "jitter", "budget", "cancel", "bounded", "lifo")
-SPIKE_AT_S, SPIKE_S, FROM_S, UNTIL_S = 10.0, 10.0, 40.0, 60.0
+SPIKE_AT_S, SPIKE_S, FROM_S, UNTIL_S = 10.0, 10.0, 130.0, 190.0
 
 
 def returned(policy: str, load_per_s: float) -> float:

@@ -18,7 +18,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "hundred_to_fifty_thousand": {"TRIED": 1000},
     "one_hour_outage": {"OUTAGES_MIN": (1, 20)},
     "price_change": {},
-    "retry_storms": {"POLICIES": ("no_retries", "retries", "budget"), "LOADS_PER_S": (20, 40)},
+    "retry_storms": {"POLICIES": ("no_retries", "budget"), "LOADS_PER_S": (20,)},
     "thousand_at_a_hundred": {"TRIED": ()},
     "what_a_queue_is_worth": {"SIZES": (40, 400)},
 }
