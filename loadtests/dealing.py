@@ -58,11 +58,17 @@ class Flight(msgspec.Struct, frozen=True, kw_only=True):
         work: what they ask, and when.
         seed: of their thinking.
         mock_url: base URL of the provider, for those who ask it directly; None: unknown.
+        shaped: users come and go with a shape: whoever comes begins with a pause.
+        trace: of arrivals that follow one.
+        most_in_flight: arrivals of one process that wait for an answer, at most.
     """
 
     work: Workload
     seed: int
     mock_url: str | None = None
+    shaped: bool = False
+    trace: tuple[float, ...] = ()
+    most_in_flight: int = 1
 
 
 class Orders(msgspec.Struct, frozen=True, kw_only=True):

@@ -111,6 +111,8 @@ def flown_of(session: Session, stack: Stack) -> Flown:
         origin_s=stack.origin_s,
         rows=rows,
         stopped="interrupted" if session.interrupted else None,
+        spike_s=session.spike_s,
+        found=session.found,
     )
 
 

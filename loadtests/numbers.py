@@ -9,10 +9,15 @@ class Numbers:
     Args:
         first: the lowest.
         step: between two of them, so that several processes never have the same user.
+
+    Attributes:
+        first: as given.
+        step: as given.
     """
 
     def __init__(self, first: int = 0, step: int = 1) -> None:
-        self._next, self._step = first, step
+        self.first, self.step = first, step
+        self._next = first
         self._left: list[int] = []
         self._asked: dict[int, int] = {}
 
@@ -21,7 +26,7 @@ class Numbers:
         if self._left:
             number = heappop(self._left)
         else:
-            number, self._next = self._next, self._next + self._step
+            number, self._next = self._next, self._next + self.step
         return number, self._asked.get(number, 0)
 
     def give_back(self, number: int, asked: int) -> None:

@@ -19,6 +19,7 @@ from harness.engines.base import prepare
 from harness.errors import InputError
 from harness.places import check_file, check_folder
 from harness.scenario.load import load_file
+from loadtests.plans import add_plan_options, check_plan, plan_of
 from loadtests.stack import Choice
 
 SCENARIO = Path(__file__).parents[1] / "scenarios" / "thousand_users.toml"
@@ -61,6 +62,7 @@ def add_options(parser: LocustArgumentParser) -> None:
         help="afterwards, run it N times on the virtual clock and compare",
         **own,
     )
+    add_plan_options(parser)
     parser.add_argument(
         "--service-port", type=int, default=0, help="of the service; 0 takes a free one", **own
     )
@@ -83,8 +85,11 @@ def checked(options: Namespace) -> Choice:
     variant = options.variant or plain.names()[-1]
     work = plain.resolve(variant).workload
     if work.kind == "batch":
-        raise InputError(f'--scenario {path}: workload.kind is "batch": load tests need "users"')
-    sets = [*options.sets, *_overrides(options, work.users, work.ramp_s)]
+        raise InputError(f'--scenario {path}: workload.kind is "batch": a load test has no job')
+    plan = plan_of(options, work, path.parent)
+    sets = [*options.sets, *plan.sets]
+    work = load_file(path, sets, variant).resolve(variant).workload
+    sets += _overrides(options, work.users, work.ramp_s)
     file = load_file(path, sets, variant)
     choice = Choice(
         path=path,
@@ -93,7 +98,9 @@ def checked(options: Namespace) -> Choice:
         seed=file.written.seed if options.seed is None else options.seed,
         sets=tuple(sets),
         prepared=prepare(file.resolve(variant), base=path.parent),
+        shape=plan.shape,
     )
+    check_plan(plan, choice.prepared.scenario)
     options.out = options.out or str(Path("results/runs") / file.written.name)
     check_folder("--out", Path(options.out))
     _check_results(options)
@@ -130,7 +137,8 @@ def _overrides(options: Namespace, users: int, ramp_s: float) -> Iterator[str]:
 def _tell_locust(options: Namespace, choice: Choice) -> None:
     """Let Locust do what the scenario says, where its own options say nothing."""
     work = choice.prepared.scenario.workload
-    if work.kind != "users":
+    if work.kind != "users" or choice.shape is not None:
+        options.run_time = None  # there is a shape, which knows when it ends
         return
     options.num_users = work.users
     options.spawn_rate = work.users / work.ramp_s if work.ramp_s else float(work.users)

@@ -13,6 +13,7 @@ from harness.pipeline.dispatch import Stop
 from harness.records import Record, lost, moved, requests
 from loadtests.certificate import Certificate
 from loadtests.reconcile import Reconciled
+from loadtests.search import Found
 from loadtests.sight import Asked
 from mock_llm.behaviour import TRANSIT_S
 from mock_llm.ledger import Row, delay_s
@@ -38,6 +39,8 @@ class Flown(msgspec.Struct, frozen=True, kw_only=True):
         origin_s: monotonic time from which they count.
         rows: the mock's, on the monotonic clock; None: unknown.
         stopped: why it ended before its time, or None.
+        spike_s: when a spike of users began and ended, from the start of the test.
+        found: what a search has come to.
     """
 
     prepared: Prepared
@@ -51,6 +54,8 @@ class Flown(msgspec.Struct, frozen=True, kw_only=True):
     origin_s: float = 0.0
     rows: Sequence[Row] | None = None
     stopped: Stop | None = None
+    spike_s: tuple[float, float] | None = None
+    found: Found | None = None
 
 
 def run_of_test(flown: Flown, certificate: Certificate, counts: Reconciled) -> Run:
@@ -65,12 +70,14 @@ def run_of_test(flown: Flown, certificate: Certificate, counts: Reconciled) -> R
         labels={},
         context_bytes={"peak": 0, "last": 0},
         stopped=flown.stopped,
-        invalid=(*certificate.reasons(), *reasons),
+        # A search goes on until something gives way, and judges each level by itself.
+        invalid=(*(() if flown.found else certificate.reasons()), *reasons),
         wall_s=flown.took_s,
         certificate=msgspec.to_builtins(certificate),
         notes=tuple(_notes(counts)),
         reconciliation=msgspec.to_builtins(counts),
         submitted=tuple(dict.fromkeys(row.key for row in records)),
+        spike=flown.spike_s,
         ends={one.key: one.t_end - flown.began_s for one in flown.asked},
     )
     run = run_of(
@@ -81,6 +88,9 @@ def run_of_test(flown: Flown, certificate: Certificate, counts: Reconciled) -> R
         engine=ENGINE,
         seed=flown.seed,
     )
+    if flown.found is not None:
+        run.report["search"] = flown.found.report()
+        run.report["slo"]["checks"] = [flown.found.check()]
     _promise(run, counts)
     run.report["users"] = users_of(flown.asked)
     run.report["added_s"] = added(flown)

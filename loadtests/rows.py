@@ -7,7 +7,10 @@ from locust import stats
 from locust.stats import RequestStats
 
 PHASE = "PHASE"
+INTENDED = "intended"
+"""Not a stage, but all of them: Locust's own row of a request counts from when it was sent."""
 _NAMES = {
+    INTENDED: "from intended start",
     "queue": "queue wait",
     "limiter": "limiter wait",
     "slot": "slot wait",

@@ -29,6 +29,7 @@ from loadtests.dealing import Flight, Orders, Roll
 from loadtests.meter import Meter
 from loadtests.numbers import Numbers
 from loadtests.options import LEAD_S, add_options, checked, token_of
+from loadtests.search import Found
 from loadtests.sight import Sight
 from loadtests.stack import Choice, Stack
 
@@ -50,6 +51,8 @@ class Session:
         flight: what users need; there from the start of a test.
         began_s: monotonic time from which the plan of the running test counts.
         interrupted: it was ended before its time.
+        spike_s: when a spike of users began and ended, from the start of the test; None: none has.
+        found: what a search has come to; None: none has.
         meter: measures this process, and those of the stack, while the test runs.
         strains: of workers' processes, by worker, as they told last.
         reviews: what is asked about.
@@ -68,6 +71,8 @@ class Session:
         self.sight = Sight()
         self.numbers = Numbers()
         self.strains: dict[str, Sequence[Strain]] = {}
+        self.spike_s: tuple[float, float] | None = None
+        self.found: Found | None = None
         self.interrupted = False
         self.reviews: tuple[Review, ...] = ()
         self.orders: Orders | None = None
@@ -110,6 +115,7 @@ class Session:
         self._flown = True
         self.sight, self.numbers = Sight(), Numbers()
         self.strains = {}
+        self.spike_s, self.found = None, None
         if self.choice is None:
             self._follow()
         else:
@@ -118,6 +124,9 @@ class Session:
                 work=self.choice.prepared.scenario.workload,
                 seed=self.choice.seed,
                 mock_url=None if self.stack is None else self.stack.mock_url,
+                shaped=self.choice.shape is not None,
+                trace=self.choice.prepared.trace,
+                most_in_flight=self.options.most_in_flight,
             )
             self.began_s = time.monotonic() + LEAD_S
         environment.stop_timeout = environment.stop_timeout or self.patience_s

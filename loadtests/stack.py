@@ -11,6 +11,7 @@ from harness.engines.child import child_process, first_line
 from harness.engines.mock_process import mock_process
 from harness.engines.serving import COUNTED
 from harness.errors import InputError
+from loadtests.levels import Named
 from mock_llm.control.access import Access
 
 _KEY = "LOADTEST_PROVIDER_KEY"
@@ -29,6 +30,7 @@ class Choice(NamedTuple):
         seed: of all its weather.
         sets: `dotted.key=value` each.
         prepared: the scenario with everything read that it needs.
+        shape: how many users there are and when; None: as the scenario says.
     """
 
     path: Path
@@ -37,6 +39,7 @@ class Choice(NamedTuple):
     seed: int
     sets: tuple[str, ...]
     prepared: Prepared
+    shape: Named | None = None
 
 
 class Stack:

@@ -6,6 +6,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from harness.report.table import spike_text
 from harness.report.text import usd
 from loadtests.junit import Case
 
@@ -58,6 +59,11 @@ def _counts(report: Mapping[str, Any]) -> Table:
 def _lines(report: Mapping[str, Any], agreement: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for kind, users in report["users"].items():
         yield escape(f"{kind}: {_times(users['latency_s'])} from the intended start")
+    search = report.get("search")
+    if search:
+        yield f"[bold]{search['users']:,} users[/] at most; what binds: {escape(search['binds'])}"
+    if report["spike"]:
+        yield escape(spike_text([report]))
     rest = report["added_s"]
     if rest is not None:
         yield escape(

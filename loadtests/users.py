@@ -8,13 +8,17 @@ from locust.env import Environment
 from locust.exception import RescheduleTask
 
 from harness.workload import first_start_s, think_s, user_key, user_name
-from loadtests import judge, spread, web
+from loadtests import judge, shapes, spread, web
+from loadtests.arrivals import Caller
 from loadtests.asking import ask_review
 from loadtests.session import PATIENT_S, attach, session_of
+
+__all__ = ["Caller", "Visitor"]
 
 attach(events)
 spread.attach(events)
 judge.attach(events)
+shapes.attach(events)
 web.attach(events)
 
 
@@ -39,7 +43,7 @@ class Visitor(FastHttpUser):
         self.flight = self.session.flight
         self.number, self.n = self.session.numbers.take()
         work, seed = self.flight.work, self.flight.seed
-        if self.n:
+        if self.n or self.flight.shaped:
             self.plan(time.monotonic() + think_s(work, seed, self.number, self.n))
         else:
             self.plan(self.session.began_s + first_start_s(work, seed, self.number))

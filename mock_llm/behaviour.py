@@ -42,7 +42,8 @@ class Provider:
             truth is guessed.
         memory: what its weather needs of the past; its own, or shared with other processes.
         admission: throttle and credits.
-        hardness: how hard a review is; see `replies.complexity`.
+        hardness: how hard a review is: `replies.complexity`, or what remembers it.
+        text_key: likewise of `rng.request_key`.
         text_of: gives the text of an answer, or None to leave it to the upstream's `reply`.
     """
 
@@ -59,6 +60,7 @@ class Provider:
         self.memory = Memory() if memory is None else memory
         self.text_of: Callable[[Call], str | None] | None = None
         self.hardness: Callable[[str], float] = complexity
+        self.text_key: Callable[[str], str] = request_key
         self.admission = Admission()
         self._begin(seed)
 
@@ -225,9 +227,10 @@ class Provider:
 
     def _answer(self, call: Call, offer: Offer, draw: int, now: float) -> Plan:
         try:
-            said, tool_calls = self._said(call, offer)
+            found = self._said(call, offer)
         except Unsatisfiable as error:
             return refusal(call, 400, "invalid_request", f"Invalid schema: {error}")
+        said = found.reply
         cached = 0 if offer.cache is None else offer.cached_tokens(call, now)
         fresh = call.prompt_tokens - cached
         pace = 1.0 if self._steady else self._pace(now)
@@ -237,7 +240,7 @@ class Provider:
             first_token_s=first,
             last_token_s=first + pace * max(said.tokens - 1, 0) * offer.itl(call.key, draw),
             reply=said.text,
-            tool_calls=tool_calls,
+            tool_calls=found.tool_calls,
             completion_tokens=said.tokens,
             finish_reason=said.finish_reason,
             prompt_tokens=call.prompt_tokens,
@@ -251,7 +254,7 @@ class Provider:
     def _truth(self, key: str, text: str) -> str | None:
         """The right label, by the request's key or by its text alone."""
         known = self.answers.get(key)
-        return self.answers.get(request_key(text)) if known is None else known
+        return self.answers.get(self.text_key(text)) if known is None else known
 
     def _said(self, call: Call, offer: Offer) -> Said:
         if self.text_of is not None and (given := self.text_of(call)) is not None:

@@ -1,6 +1,6 @@
 """Reads a chat completion request: strict about what it needs, lenient about the rest."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from typing import Annotated, Literal
 
@@ -170,7 +170,7 @@ class Reader:
 
     def counted(
         self,
-        said: Iterable[tuple[str, str]],
+        said: Callable[[], Iterable[tuple[str, str]]],
         tokens: int,
         *,
         key: str,
@@ -184,7 +184,7 @@ class Reader:
         """The call of a plain chat whose tokens are counted already: a simulation's.
 
         Args:
-            said: role and text of each message; looked at only for a prompt cache.
+            said: gives role and text of each message; asked only for a prompt cache.
             tokens: of all of it.
             key: see `call`, as of what is not said here.
             model: that is asked.
@@ -199,7 +199,7 @@ class Reader:
             model=self._model(model),
             account=account,
             prompt_tokens=tokens,
-            prefix=prefixes(said, self._count) if self._cached else (),
+            prefix=prefixes(said(), self._count) if self._cached else (),
             text=text,
             max_tokens=max_tokens,
             stream=stream,

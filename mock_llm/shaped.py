@@ -1,7 +1,6 @@
 """Replies in the shape that was asked for: tool calls, JSON, instances of a schema, stops."""
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import msgspec
 
@@ -16,7 +15,7 @@ _CONFIDENCES = "confidence score probability certainty"
 _PICK = "tool"
 
 
-class Said(NamedTuple):
+class Said(msgspec.Struct, frozen=True, gc=False):
     """A reply, and what it calls in place of a text."""
 
     reply: Reply

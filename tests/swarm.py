@@ -159,6 +159,8 @@ FAULTS: tuple[Mapping[str, Any], ...] = (
     {"kind": "dns_failure"},
 )
 
+NETWORK = {"idle_race", "tls_stall", "dns_failure"}  # a connection knows no regime
+
 
 class World(NamedTuple):
     """A scenario of the swarm: its dotted keys."""
@@ -229,7 +231,7 @@ def _faults(dice: Dice, *, regime: bool) -> dict[str, dict[str, Any]]:
             fault |= {"from_s": 2.0, "until_s": 6.0, "ramp_s": dice.of("fault.ramp", (0.0, 1.0), n)}
         if dice.on(f"{name}.first_n", 0.1):
             fault["first_n"] = 3
-        if regime and dice.on(f"{name}.regimes", 0.5):
+        if regime and fault["kind"] not in NETWORK and dice.on(f"{name}.regimes", 0.5):
             fault["regimes"] = ["bad"]
         found[name] = fault
     return found

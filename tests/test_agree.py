@@ -84,7 +84,7 @@ def test_a_request_that_is_missing_differs(run: Run) -> None:
     rows = run.result.records
     found = first_difference(rows[1:], rows)
     assert found is not None
-    assert (found.key, found.at_s) == (rows[0].key, rows[0].t_queued)
+    assert (found.key, found.at_s) == (rows[0].key, rows[0].t_admitted)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """A load test knows when it has not measured the service, but its own generator or machine."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from loadtests.certificate import BOUNDS, Bound, Certificate, Machine, Mocks, St
 from loadtests.meter import TICK_S, note_lag
 from mock_llm.histogram import Histogram
 
-CALM = {name: 0.0 for name in Certificate.__struct_fields__ if name != "said"}
+CALM: dict[str, Any] = {name: 0.0 for name in Certificate.__struct_fields__ if name != "said"}
 
 
 def test_a_calm_test_is_valid() -> None:

@@ -116,10 +116,7 @@ def test_the_cure_passes(tmp_path: Path) -> None:
 
 
 def test_the_crisis_fails(tmp_path: Path) -> None:
-    """One worker for twelve users: time-outs by their cause, and exit code 1 though it expects it.
-
-    Attempts that were given up are counted like all the others.
-    """
+    """One worker for twelve users: time-outs by their cause, and exit code 1 though expected."""
     it = ended(tmp_path, start(tmp_path, "--variant", "before"))
     report = it.report
     assert report["timeout_rate"] > 0.1

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from harness.client_findings import client_findings
 from harness.engines.base import EngineResult, OnProgress, Prepared, Target, toolkit
+from harness.engines.callers import Callers
 from harness.engines.target import TargetJob, records_of, traffic_of
 from harness.engines.visitors import OpenDoor, Visits
 from harness.errors import InputError
@@ -59,7 +60,7 @@ def job_of(
 
 
 def result_of(
-    job: AnyJob,
+    job: AnyJob | Callers,
     rows: Callable[[], Iterable[Row]],
     wall_s: float,
     invalid: tuple[str, ...] = (),
@@ -83,7 +84,7 @@ def result_of(
         context = {"peak": job.context.peak_bytes, "last": job.context.size_bytes}
         if isinstance(job, Job):
             money, in_doubt = job.money, job.in_doubt
-    visits = job if isinstance(job, Visits) else None
+    visits = job if isinstance(job, Callers) else None
     return EngineResult(
         records=records,
         labels=labels,
@@ -115,7 +116,7 @@ def _remarks(job: TargetJob, strays: Sequence[Row]) -> Iterator[str]:
 
 
 @contextmanager
-def interruptible(loop: Told, job: AnyJob) -> Iterator[None]:
+def interruptible(loop: Told, job: AnyJob | Callers) -> Iterator[None]:
     """Ctrl-C or SIGTERM stops the job and keeps what was done; a second one is not caught."""
     if threading.current_thread() is not threading.main_thread():
         yield

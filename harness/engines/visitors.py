@@ -16,20 +16,16 @@ import aiohttp
 import msgspec
 
 from harness.corpus.review import Review
-from harness.engines.base import OnProgress, Prepared, toolkit
+from harness.engines.base import OnProgress, Prepared
+from harness.engines.callers import AT_LEAST_S, KEEP_ALIVE_S, SLICES, Callers, body_of
 from harness.pipeline.answer import Answer
-from harness.pipeline.context import Context
-from harness.pipeline.dispatch import OUTCOME_OF_STOP, Stop
-from harness.pipeline.progress import Progress
+from harness.pipeline.dispatch import Stop
 from harness.pipeline.service.host import Host
-from harness.records import HITS, Record, lost
 from harness.workload import (
     arrival_key,
     arrival_user,
     first_start_s,
-    review_index,
     schedule,
-    think_s,
     user_key,
     user_name,
 )
@@ -37,20 +33,11 @@ from harness.workload import (
 GRACE_S = 5.0
 """By which a caller is more patient than its deadline says."""
 
-KEEP_ALIVE_S = 60.0
-"""Less than the service's 75 s, so that no call meets a connection that is just being closed."""
-
-AT_LEAST_S = 1e-3
-"""Between two requests of a user who was refused: a refusal takes no time, and no think time would
-then be a loop that never ends."""
-
-_SLICES = 10
-
 OpenDoor = Callable[[Host], Awaitable[str]]
 
 
-class Visits:
-    """One run of users or arrivals.
+class Visits(Callers):
+    """One run of users or arrivals over HTTP.
 
     Args:
         prepared: what is run.
@@ -60,10 +47,6 @@ class Visits:
         on_progress: called ten times in the run.
 
     Attributes:
-        records: the service's rows so far.
-        answers: request key -> answer.
-        intended: request key -> intended start, loop time, of all that was asked.
-        truths: request key -> true label, where the corpus knows it.
         statuses: HTTP status of each request that was answered, by key.
         late_s: seconds by which requests were sent after their intended start.
     """
@@ -76,21 +59,10 @@ class Visits:
         open_door: OpenDoor,
         on_progress: OnProgress | None,
     ) -> None:
-        self.records: list[Record] = []
-        self.answers: dict[str, Answer] = {}
-        self.intended: dict[str, float] = {}
-        self.truths: dict[str, str] = {}
+        super().__init__(prepared, seed, base_url, on_progress)
         self.statuses: dict[str, int] = {}
         self.late_s: list[float] = []
-        self.context = Context(None, 0)
-        self.stopped: Stop | None = None
-        self._prepared = prepared
-        self._work = prepared.scenario.workload
-        self._seed = seed
-        self._tools = toolkit(prepared, seed, base_url, None)
         self._open_door = open_door
-        self._on_progress = on_progress
-        self._reviews = prepared.corpus.reviews
         self._task: asyncio.Task[Any] | None = None
 
     def stop(self, reason: Stop) -> None:
@@ -113,8 +85,7 @@ class Visits:
                 ticker.cancel()
                 if self._task.exception() if not self._task.cancelled() else None:
                     self._task.result()
-        self._close()
-        self.records[:] = [self._from_intended(row) for row in self.records]
+        self._close(asyncio.get_running_loop().time())
 
     @asynccontextmanager
     async def _callers(self) -> AsyncIterator[aiohttp.ClientSession]:
@@ -145,13 +116,7 @@ class Visits:
             name, review = user_name(user), self._review(n, user)
             wait_s = await self._ask(user_key(user, n), name, review, start)
             n += 1
-            now = asyncio.get_running_loop().time() - self._began
-            start = now + max(think_s(work, self._seed, user, n), wait_s)
-
-    def _is_over(self, n: int, start: float) -> bool:
-        work = self._work
-        most, until = work.requests_per_user, work.duration_s
-        return (most is not None and n >= most) or (until is not None and start >= until)
+            start = self._next_start(user, n, asyncio.get_running_loop().time(), wait_s)
 
     async def _until(self, start: float) -> None:
         now = asyncio.get_running_loop().time()
@@ -160,18 +125,13 @@ class Visits:
 
     async def _ask(self, key: str, user: str, review: Review, start: float) -> float:
         """Ask once; return the seconds after which to come back at the earliest."""
-        intended = self._began + start
-        self.intended[key] = intended
+        intended = self._intend(key, review, start)
         self.late_s.append(asyncio.get_running_loop().time() - intended)
-        if review.label is not None:
-            self.truths[key] = review.label
         headers = {"X-Request-Key": key, "X-User": user, "Content-Type": "application/json"}
         limit = self._work.deadline_s
         if limit is not None:
             headers["X-Deadline"] = repr(limit)
-        data = msgspec.json.encode(
-            {"text": review.content, "title": review.title, "category": review.category}
-        )
+        data = body_of(review)
         try:
             async with (
                 asyncio.timeout(None if limit is None else limit + GRACE_S),
@@ -187,46 +147,14 @@ class Visits:
             return 0.0
         return max(AT_LEAST_S, _hint_s(data))
 
-    def _review(self, n: int, user: int = 0) -> Review:
-        return self._reviews[review_index(self._work, len(self._reviews), n, user)]
-
-    def _record(self, row: Record) -> None:
-        if self.stopped is not None and row.error == "client_left":
-            # It is we who have left.
-            outcome = OUTCOME_OF_STOP[self.stopped]
-            row = msgspec.structs.replace(row, error=self.stopped, outcome=outcome)
-        self.records.append(row)
-
-    def _close(self) -> None:
-        """What was asked and never reached the service is a failure of ours, and shows as one."""
-        seen = {row.key for row in self.records}
-        for key, intended in self.intended.items():
-            if key not in seen and self.stopped is None:
-                self.records.append(lost(key, "", intended, asyncio.get_running_loop().time()))
-
-    def _from_intended(self, row: Record) -> Record:
-        intended = self.intended.get(row.key, row.t_intended)
-        return msgspec.structs.replace(row, t_intended=intended)
-
     async def _tick(self) -> None:
         """Say ten times how far it is."""
         duration = self._work.duration_s
         if duration is None or self._on_progress is None:
             return
-        seen = 0
-        for number in range(1, _SLICES + 1):
-            await asyncio.sleep(duration / _SLICES)
-            new, seen = self.records[seen:], len(self.records)
-            self._on_progress(
-                Progress(
-                    batch=number,
-                    batches=_SLICES,
-                    reviews=len(self.answers),
-                    batch_s=duration / _SLICES,
-                    batch_usd=sum(row.cost_usd for row in new),
-                    hits=sum(row.cache in HITS for row in new),
-                )
-            )
+        for number in range(1, SLICES + 1):
+            await asyncio.sleep(duration / SLICES)
+            self._tell(number, duration)
 
 
 def _hint_s(data: bytes) -> float:

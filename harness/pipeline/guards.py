@@ -35,6 +35,12 @@ class Guards:
         self._breakers = Breakers(breaker) if breaker else None
         self._fallbacks = settings.fallbacks
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether none of them is on: nothing is to be asked, and nothing told."""
+        on = self.gate or self._retries or self._breakers or self._fallbacks
+        return not on
+
     def candidates(self, request: Request) -> list[str]:
         """The models that may serve a request, the router's choice first."""
         return list(dict.fromkeys((request.item.route.model, *self._fallbacks)))

@@ -38,12 +38,17 @@ _SHOWN = 20
 
 
 class Ticket(msgspec.Struct, eq=False):
-    """A reservation; `open` until it is settled or released."""
+    """A reservation; `open` until it is settled or released.
+
+    Attributes:
+        accounts: those that it is booked on.
+    """
 
     user: str
     session: str
     worst_usd: float
     amount: int
+    accounts: "tuple[_Account, _Account, _Account]"
     open: bool = True
 
 
@@ -229,13 +234,14 @@ class Purse:
             worst_usd: see `worst_case_usd`.
         """
         amount = _up(worst_usd)
-        ticket = Ticket(user, session, worst_usd, amount)
+        accounts = self._run, self._users.of(user), self._sessions.of(session)
+        ticket = Ticket(user, session, worst_usd, amount, accounts)
         if self._is_capped and (refused := self._refused(now, ticket)) is not None:
             return refused
         self._calls.reserve(1)
-        for account in self._accounts(ticket):
-            account.reserve(amount)
-        self._minute.reserve(amount)
+        for account in accounts:
+            account.reserved += amount
+        self._minute.reserved += amount
         return ticket
 
     def settle(
@@ -269,7 +275,7 @@ class Purse:
             self._overruns += 1
             self._overrun += spent - amount
         self._calls.settle(1, 1)
-        for account in self._accounts(ticket):
+        for account in ticket.accounts:
             account.settle(amount, booked)
         self._minute.end(now, amount, booked)
         return booked / _PER_USD
@@ -278,7 +284,7 @@ class Purse:
         """The call was never sent: it costs nothing, and is no call."""
         self._close(ticket)
         self._calls.settle(1, 0)
-        for account in (*self._accounts(ticket), self._minute):
+        for account in (*ticket.accounts, self._minute):
             account.settle(ticket.amount, 0)
 
     def carry(
@@ -323,13 +329,10 @@ class Purse:
             sessions_usd=self._sessions.dearest(_SHOWN),
         )
 
-    def _accounts(self, ticket: Ticket) -> tuple[_Account, ...]:
-        return self._run, self._users.of(ticket.user), self._sessions.of(ticket.session)
-
     def _refused(self, now: float, ticket: Ticket) -> Refused | None:
         """The gravest reason why not."""
         amount = ticket.amount
-        run, user, session = self._accounts(ticket)
+        run, user, session = ticket.accounts
         answers: list[tuple[Cap, Literal["later", "never"] | None]] = [
             ("calls", self._calls.refuses(1)),
             ("run_usd", run.refuses(amount)),

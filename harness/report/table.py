@@ -108,11 +108,16 @@ def _batches(group: Sequence[Report]) -> Iterator[str]:
 def _spike(group: Sequence[Report]) -> Iterator[str]:
     """How soon the service was itself again after a spike; of several seeds the worst."""
     told = [report for report in group if report.get("spike")]
+    if told:
+        yield spike_text(told)
+
+
+def spike_text(told: Sequence[Report]) -> str:
+    """The same, of runs that had one."""
     if any(report["recovery_s"] is None for report in told):
         calls = fmean(report["spike"]["at_last"]["attempts"] for report in told)
-        yield f"never back after the spike: {calls:.1f} calls a request at the end"
-    elif told:
-        yield f"back {length(max(report['recovery_s'] for report in told))} after the spike"
+        return f"never back after the spike: {calls:.1f} calls a request at the end"
+    return f"back {length(max(report['recovery_s'] for report in told))} after the spike"
 
 
 def _money(group: Sequence[Report]) -> str:

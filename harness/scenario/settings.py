@@ -44,7 +44,7 @@ def parse_setting(text: str) -> Setting:
         raise InputError(f"{shown}: set the key itself; it changes every variant alike")
     if path[0] == "slo" and len(path) > 1:
         path = ["slo", ".".join(path[1:])]
-    return Setting(shown, tuple(path), _value(rest.strip()))
+    return Setting(shown, tuple(path), value_of(rest.strip()))
 
 
 def _split(text: str, shown: str) -> tuple[list[str], str]:
@@ -62,7 +62,8 @@ def _split(text: str, shown: str) -> tuple[list[str], str]:
     return path, text[at:]
 
 
-def _value(text: str) -> Any:
+def value_of(text: str) -> Any:
+    """What a value on the command line is: TOML where it parses, else plain text."""
     for candidate in (text, _BARE_FRACTION.sub("0.", text)):
         try:
             table = tomllib.loads(f"value = {candidate}")

@@ -150,7 +150,7 @@ class Attempts:
             end,
             now,
             end.reader.counted(
-                asked.said(),
+                asked.said,
                 asked.tokens,
                 key=call.key,
                 model=asked.model,

@@ -12,11 +12,12 @@ from heapq import heappop, heappush
 from typing import Any, Final, TypeVar
 
 import simpy
-from simpy.events import NORMAL, Event, Process
+from simpy.events import NORMAL, Event, EventPriority, Process
 
 __all__ = ["LATE", "Alarm", "Clock", "Flow", "Interrupt", "Limit", "Process", "Turn"]
 
 Interrupt = simpy.Interrupt
+LAST = NORMAL + 1  # SimPy's priority: less is sooner
 T = TypeVar("T")
 Flow = Generator[Event, Any, T]
 """Work of a process: it yields what it waits for, and returns a T."""
@@ -56,8 +57,15 @@ class Turn(Event):
         """Let it come."""
         self.succeed(result)
 
-    def come(self, _: Event) -> None:
-        """Let it come with another event, unless it is not waited for any more."""
+    def come_now(self, result: object) -> None:
+        """Let it come at once, not in its turn; to be said by an alarm, last of all."""
+        self._ok, self._value = True, result
+        callbacks, self.callbacks = self.callbacks, None  # type: ignore[assignment]
+        for callback in callbacks:
+            callback(self)
+
+    def come(self) -> None:
+        """Let it come, unless it is not waited for any more."""
         if not self.triggered:
             self.succeed()
 
@@ -101,6 +109,14 @@ class Clock(simpy.Environment):
         self._put(when, alarm)
         return alarm
 
+    def call_last(self, order: int, function: Callable[..., object], /, *args: Any) -> None:
+        """Call a function at this moment, when all else has happened that happens now.
+
+        Of several those of the lowest order come first.
+        """
+        alarm: Any = Alarm(function, args)
+        heappush(self._queue, (self._now, EventPriority(LAST + order), next(self._eid), alarm))
+
     def call_soon_threadsafe(self, function: Callable[..., object], /, *args: Any) -> Alarm:
         """Call a function at this moment: what a signal's handler asks a loop for."""
         return self.call_at(self._now, function, *args)
@@ -137,14 +153,14 @@ class Clock(simpy.Environment):
     def _put(self, when: float, event: Any) -> None:
         heappush(self._queue, (max(when, self._now), NORMAL, next(self._eid), event))
 
-    def until(self, end: Process) -> None:
+    def until(self, end: Process | None = None) -> None:
         """Go on until a process has ended, or nothing is left that could happen.
 
         Raises:
             Exception: what a process that nobody waits for has failed with.
         """
         queue: list[Any] = self._queue
-        while queue and end.callbacks is not None:
+        while queue and (end is None or end.callbacks is not None):
             when, _, _, event = heappop(queue)
             callbacks = event.callbacks
             if callbacks is None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from harness.engines.base import EngineResult, OnProgress, Prepared, Target, toolkit
 from harness.engines.runner import interruptible, result_of
 from harness.engines.twin.job import TwinJob
+from harness.engines.twin.service import TwinCallers
 from harness.engines.virtual import waiting
 from harness.errors import InputError
 from harness.pipeline.journal import Replayed
@@ -33,7 +34,11 @@ def run_in_twin(
     if missing is not None:
         raise InputError(f"--engine sim: does not model {missing}; --engine virtual does")
     began = time.perf_counter()
-    job = TwinJob(prepared, toolkit(prepared, seed, "", on_progress), seed)
+    job: TwinJob | TwinCallers
+    if prepared.scenario.workload.kind == "batch":
+        job = TwinJob(prepared, toolkit(prepared, seed, "", on_progress), seed)
+    else:
+        job = TwinCallers(prepared, seed, on_progress)
     with interruptible(job.clock, job):
         job.fly()
     wall_s = time.perf_counter() - began
@@ -46,8 +51,6 @@ def run_in_twin(
 def _not_modelled(prepared: Prepared) -> Iterator[str]:
     """What a scenario has and the twin has not."""
     settings, upstream = prepared.scenario.pipeline, prepared.scenario.upstream
-    if prepared.scenario.workload.kind != "batch":
-        yield f'workload.kind = "{prepared.scenario.workload.kind}"'
     if settings.redis_url is not None:
         yield "pipeline.redis_url"
     if upstream.cassette is not None:

@@ -137,7 +137,8 @@ class Exchange:
         elif plan.ending == "hang":
             self._alarm = self._end.clock.call_at(now, self._fall_silent)
         elif self.left_s is None:
-            self._say(now)
+            if not self.heard.triggered:  # else the client's time is up at this very moment
+                self._told(self._said(now), True)
             self._alarm = self._end.clock.call_at(now, self._over, "complete")
         else:
             self._alarm = self._end.clock.call_at(now, self._over, "client_left")
@@ -151,14 +152,16 @@ class Exchange:
             self._over("client_left")
 
     def _tell(self) -> None:
-        if self.left_s is None:
-            self._say(self._end.clock.time())
-            self._over("complete")
-        else:
+        if self.left_s is not None:
             self._over("client_left")
+            return
+        found = self._said(self._end.clock.time())
+        self._closed = self._sound = True
+        self._over("complete")
+        self.heard.come_now(found)
 
-    def _say(self, now: float) -> None:
-        """Let the client have a plain answer, or a refusal."""
+    def _said(self, now: float) -> Answer | CallError:
+        """What the client reads now in a plain answer, or in a refusal."""
         plan, stamps = self._plan, self._stamps
         assert plan is not None  # noqa: S101 - it was admitted
         found: Answer | CallError
@@ -176,7 +179,7 @@ class Exchange:
                 stamps.t_last_token = now
             except BadAnswerError as error:
                 found = CallError(error.word, plan.status)
-        self._told(found, True)
+        return found
 
     def _first_token_s(self, plan: Plan) -> float:
         return self._origin_s + (plan.first_token_s + plan.setup_s)

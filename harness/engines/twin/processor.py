@@ -65,7 +65,8 @@ class TwinProcessor(Deciding):
         self._texts = Texts(settings, tools.count_tokens)
         self._context_of = context_of
         self._cache = cache
-        self._flights: dict[bytes, Turn] = {}
+        self._flights: dict[bytes, list[Turn]] = {}
+        self._unguarded = self.guards.is_idle
         self._attempts = Attempts(settings, end, self, tools.api_key.reveal())
         hedger = self.guards.hedger
         self._racer = Racer(self._attempts, self, hedger, end.clock) if hedger else None
@@ -89,7 +90,7 @@ class TwinProcessor(Deciding):
         while (flight := self._flights.get(key)) is not None:
             if not (yield from self._outlive(flight, request)):
                 return None
-        flight = self._flights[key] = self._clock.turn()
+        flight = self._flights[key] = []
         try:
             held = cache.look(key, text, self._now())
             if held is not None:
@@ -100,14 +101,14 @@ class TwinProcessor(Deciding):
                 cache.hold(key, text, found, self._now())
         finally:
             del self._flights[key]
-            flight.succeed()
+            for turn in flight:  # each is woken by itself, as an `asyncio.Event` does it
+                turn.come()
         return found
 
-    def _outlive(self, flight: Turn, request: Request) -> Flow[bool]:
+    def _outlive(self, flight: list[Turn], request: Request) -> Flow[bool]:
         """Wait for somebody's identical request; return whether there was time for it."""
         mine = self._clock.turn()
-        assert flight.callbacks is not None  # noqa: S101 - it is still under way
-        flight.callbacks.append(mine.come)
+        flight.append(mine)
         limit = self._clock.limit(request.deadline)
         try:
             found = yield from self._clock.wait(mine, limit)
@@ -141,6 +142,9 @@ class TwinProcessor(Deciding):
 
     def _try(self, request: Request, tries: int) -> Flow[Tried | None]:
         """One attempt within the slots that there are; None when there is no money for it."""
+        if self._unguarded:
+            tried = yield from self._paid(request, request.item.route.model)
+            return None if tried is None else self._counted(request, tried)
         gate = self.guards.gate
         if gate is None:
             tried = yield from self._chosen(request, tries)

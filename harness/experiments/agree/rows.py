@@ -1,7 +1,6 @@
 """Two accounts of the same requests, row by row: where they begin to differ."""
 
 from collections.abc import Iterator, Sequence
-from itertools import zip_longest
 from typing import Any
 
 import msgspec
@@ -10,6 +9,9 @@ from harness.records import TIMES, Record, requests
 
 EXACT_S = 1e-6
 """By which a time may differ where two engines share their weather: what records resolve."""
+
+GIVEN_UP = "never_answered"
+"""Of a request that nothing can ever wake; when an engine sees that is its own affair."""
 
 EXACT_USD = 1e-9
 """Likewise dollars: sums of the same numbers in another order."""
@@ -67,17 +69,25 @@ def _by_key(rows: Sequence[Record]) -> dict[str, Sequence[Record]]:
 def _parts_at(ours: Sequence[Record], theirs: Sequence[Record]) -> float | None:
     """When two accounts of a request part; None: they are the same."""
     moments: list[float] = []
-    for one, other in zip_longest(ours, theirs):
+    for one, other in _side_by_side(ours, theirs):
         if one is None or other is None:
-            moments.append((one or other).t_queued)
+            only = one or other
+            moments.append(only.t_end if only.t_admitted is None else only.t_admitted)
             continue
         for name in Record.__struct_fields__:
             pair = getattr(one, name), getattr(other, name)
-            if _same(name, *pair):
+            if _same(name, *pair) or (name == "t_end" and one.error == GIVEN_UP == other.error):
                 continue
             # What is no time came about by the attempt's end.
             moments += [t for t in pair if t is not None] if name in TIMES else [other.t_end]
     return min(moments, default=None)
+
+
+def _side_by_side(ours: Sequence[Record], theirs: Sequence[Record]) -> Iterator[tuple[Any, Any]]:
+    """Rows of the same attempt; None where one side has none."""
+    mine, yours = ({row.attempt: row for row in rows} for rows in (ours, theirs))
+    for attempt in sorted({**mine, **yours}):
+        yield mine.get(attempt), yours.get(attempt)
 
 
 def _same(name: str, left: Any, right: Any) -> bool:
@@ -89,7 +99,7 @@ def _same(name: str, left: Any, right: Any) -> bool:
 
 def _timeline(ours: Sequence[Record], theirs: Sequence[Record]) -> Iterator[Moment]:
     """Both accounts, side by side; what neither has is left out."""
-    for one, other in zip_longest(ours, theirs):
+    for one, other in _side_by_side(ours, theirs):
         attempt = (one or other).attempt
         for name in Record.__struct_fields__:
             left, right = (row and getattr(row, name) for row in (one, other))

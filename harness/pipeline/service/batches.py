@@ -258,7 +258,7 @@ class Batches:
                 if batch.task is None:
                     batch.end("stopped")
                 for ticket in list(batch.items.values()):
-                    if ticket is not None and ticket.task is None:
+                    if ticket is not None and ticket.served_by is None:
                         self._service.withdraw(ticket, DRAINING)
 
     async def ended(self) -> None:

@@ -12,29 +12,24 @@ holds for a caller who comes to the next process too.
 """
 
 import asyncio
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
-from heapq import heappop, heappush
-from typing import NoReturn
 
 from harness.errors import InputError
 from harness.pipeline.answer import Answer
 from harness.pipeline.client import ChatClient
 from harness.pipeline.common import Common
-from harness.pipeline.context import Context
-from harness.pipeline.costs import tiers
 from harness.pipeline.processor import Processor
-from harness.pipeline.request import Item, Request
 from harness.pipeline.routing import Router
 from harness.pipeline.service.accounts import Accounts
+from harness.pipeline.service.desk import Desk
 from harness.pipeline.service.keeping import Keeper, digest
 from harness.pipeline.service.lines import DRAINING, REMEMBERED, Past, Story
 from harness.pipeline.service.monitor import Monitor
 from harness.pipeline.service.tickets import Ask, Reason, Refused, Served, Ticket
 from harness.pipeline.toolkit import Toolkit
-from harness.pipeline.waiting import WaitingRoom
-from harness.records import Outcome, Record, in_order
+from harness.records import Record, in_order
 from harness.scenario.pipeline import Pipeline
 
 
@@ -42,7 +37,7 @@ def _nobody(_: Record) -> None:
     """Keeps no rows."""
 
 
-class Service:
+class Service(Desk):
     """Serves reviews; make it in the loop that runs it, and `close` it.
 
     Args:
@@ -58,9 +53,6 @@ class Service:
     Attributes:
         processor: serves requests.
         draining: lets nothing in any more.
-        room: those who wait.
-        busy: workers that serve.
-        outcomes: how many requests have ended how.
     """
 
     def __init__(
@@ -75,21 +67,10 @@ class Service:
         monitor: Monitor | None = None,
         journal: Keeper | None = None,
     ) -> None:
+        super().__init__(settings, tools, router, asyncio.get_running_loop().time, record)
         self.draining = False
-        self.busy = 0
-        self.outcomes: Counter[str] = Counter()
-        self.room: WaitingRoom[Ticket] = WaitingRoom(settings.queue, settings.workers)
-        self._set = settings
-        self._router = router
-        self._tiers = tiers(tools.prices)
-        self._record = record
         self._journal = journal
-        self._numbers = 0
-        self._known: dict[str, Ticket] = {}
         self._ended: OrderedDict[str, tuple[str, str, Served]] = OrderedDict()
-        self._contexts: OrderedDict[tuple[str, str], Context] = OrderedDict()
-        self._free: list[int] = []
-        self._highest = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._limits = common.limits
@@ -104,7 +85,6 @@ class Service:
             stopped=lambda _: None,
             cache=common.cache,
         )
-        self._now = asyncio.get_running_loop().time
 
     @property
     def workers(self) -> int:
@@ -166,29 +146,11 @@ class Service:
         if self.draining:
             self._refuse(ask, "draining")
         ticket = self._ticket(ask, mark, past)
-        refusal = self.room.offer(
-            ticket, self._now(), deadline=ask.deadline, interactive=ask.interactive
-        )
-        if refusal is not None:
-            self._refuse(ask, refusal.reason, refusal.retry_after_s)
+        self.admit(ticket)
         self._write_down(ticket)
-        self._known[ask.key] = ticket
-        if ask.deadline is not None:
-            loop = asyncio.get_running_loop()
-            ticket.timer = loop.call_at(ask.deadline, self._sweep)
         self._idle.clear()
-        self._fill()
+        self.seat(ticket)
         return ticket
-
-    def withdraw(self, ticket: Ticket, why: str) -> None:
-        """Serve a request no more, whether it waits or is being served."""
-        if ticket.ended.done():
-            return
-        ticket.request.stop = ticket.request.stop or (why, "failed")
-        if self.room.remove(ticket):
-            self._end_waiting(ticket, "failed", why)
-        elif ticket.task is not None:
-            ticket.task.cancel()
 
     async def drain(self, limit_s: float) -> int:
         """Let nothing more in, and finish what is here; what takes too long is withdrawn.
@@ -258,55 +220,6 @@ class Service:
             self.room.remove(ticket)
             self._refuse(ask, "journal")
 
-    def _ticket(self, ask: Ask, mark: str = "", past: Past | None = None) -> Ticket:
-        route = self._router.route(ask.review)
-        self._numbers += 1
-        item = Item(
-            number=self._numbers,
-            key=ask.key,
-            user=ask.user,
-            batch=ask.batch,
-            review=ask.review,
-            route=route,
-            tier=self._tiers.get(route.model, 0),
-        )
-        now = self._now()
-        request = Request(item, 0, now, now, deadline=ask.deadline, session=ask.session)
-        request.t_admitted = None
-        if (ended := self._ended.get(ask.key)) is not None:  # its rows go on where they ended
-            request.made = max((row.attempt for row in ended[2].rows), default=0)
-        ticket = Ticket(ask, mark, request, asyncio.get_running_loop().create_future())
-        if past is not None:
-            request.made, request.failures = past.made, past.failures
-            ticket.rows += past.rows
-        return ticket
-
-    def _refuse(self, ask: Ask, reason: Reason, retry_after_s: float | None = None) -> NoReturn:
-        """Write a refusal down, and say it; an item is not lost by it, and comes again."""
-        self._monitor.refused(ask, reason, retry_after_s)
-        if ask.interactive:
-            row = self._ticket(ask).request.unsent(self._now(), "rejected", reason)
-            self.outcomes[row.outcome] += 1
-            self._record(row)
-        raise Refused(reason, retry_after_s)
-
-    def _fill(self) -> None:
-        """Give those who wait to workers that are free."""
-        self._sweep()
-        while self.busy < self.room.workers:
-            ticket = self.room.take(self._now())
-            if ticket is None:
-                break
-            self.busy += 1
-            self._highest = max(self._highest, self.busy)
-            ticket.request.worker = heappop(self._free) if self._free else self._highest - 1
-            ticket.request.t_admitted = self._now()
-            ticket.task = asyncio.create_task(self._serve(ticket))
-            # A task that is cancelled before its first step never runs, not even its `finally`.
-            ticket.task.add_done_callback(partial(self._leave, ticket))
-        if not self.busy and not self.room.depth:
-            self._idle.set()
-
     async def _serve(self, ticket: Ticket) -> Answer | None:
         """Process a request, and charge its user with it."""
         earlier = len(ticket.rows)
@@ -319,67 +232,40 @@ class Service:
         """A worker has done with a request, however it ended."""
         error = None if task.cancelled() else task.exception()
         answer = None if task.cancelled() or error is not None else task.result()
-        request = ticket.request
-        self.busy -= 1
-        heappush(self._free, request.worker)
-        if request.stop is None and request.t_admitted is not None and error is None:
-            took_s = self._now() - request.t_admitted
-            self.room.served(took_s, answered=answer is not None)
         unwritten = isinstance(error, InputError | OSError)
-        why = request.stop or ("journal" if unwritten else "internal", "failed")
-        if (
-            not ticket.rows
-            or error is not None
-            or (task.cancelled() and ticket.rows[-1].error != why[0])
-        ):
-            self._add(request.unsent(self._now(), why[1], why[0]))
-        self._end(ticket, answer)
-        self._fill()
+        broken = "" if error is None else "journal" if unwritten else "internal"
+        self._left(ticket, answer, halted=task.cancelled(), broken=broken)
         if error is not None and not unwritten:
             raise error
 
-    def _sweep(self) -> None:
-        """End those whose time has run out while they waited."""
-        now = self._now()
-        for ticket in self.room.expired(now):
-            late = ticket.ask.deadline is not None and ticket.ask.deadline <= now
-            if late:
-                self._end_waiting(ticket, "timed_out", "deadline")
-            else:  # there is time left, but not enough
-                self._end_waiting(ticket, "rejected", "too_late")
+    def _ends(self) -> "asyncio.Future[Served]":
+        return asyncio.get_running_loop().create_future()
 
-    def _end_waiting(self, ticket: Ticket, outcome: Outcome, error: str) -> None:
-        self._add(ticket.request.unsent(self._now(), outcome, error))
-        self._end(ticket, None)
-        self._fill()
+    def _at(self, when: float) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_at(when, self._sweep)
 
-    def _end(self, ticket: Ticket, answer: Answer | None) -> None:
-        if ticket.timer is not None:
-            ticket.timer.cancel()
-        self._known.pop(ticket.ask.key, None)
-        served = Served(tuple(ticket.rows), answer)
-        self.outcomes[served.rows[-1].outcome if served.rows else "failed"] += 1
+    def _start(self, ticket: Ticket) -> None:
+        ticket.served_by = task = asyncio.create_task(self._serve(ticket))
+        # A task that is cancelled before its first step never runs, not even its `finally`.
+        task.add_done_callback(partial(self._leave, ticket))
+
+    def _halt(self, ticket: Ticket) -> None:
+        ticket.served_by.cancel()
+
+    def _made(self, ask: Ask) -> int:
+        ended = self._ended.get(ask.key)
+        return 0 if ended is None else max((row.attempt for row in ended[2].rows), default=0)
+
+    def _turned_away(self, ask: Ask, reason: Reason, retry_after_s: float | None) -> None:
+        self._monitor.refused(ask, reason, retry_after_s)
+
+    def _over(self, ticket: Ticket, served: Served) -> None:
         self._monitor.ended(ticket.ask, served, ticket.request.t_intended)
-        if not ticket.ended.done():
-            ticket.ended.set_result(served)
         if ticket.ask.named:
             self._ended[ticket.ask.key] = ticket.ask.user, ticket.digest, served
             self._ended.move_to_end(ticket.ask.key)
             if len(self._ended) > REMEMBERED:
                 self._ended.popitem(last=False)
 
-    def _add(self, row: Record) -> None:
-        self._known[row.key].rows.append(row)
-        self._record(row)
-
-    def _context_of(self, request: Request) -> Context:
-        """The conversation of a session; a request without one begins a conversation."""
-        item, made = request.item, self._contexts
-        fresh = Context(self._set.context, self._set.context_exchanges)
-        if not request.session:
-            return fresh
-        context = made.setdefault((item.user, request.session), fresh)
-        made.move_to_end((item.user, request.session))
-        if len(made) > REMEMBERED:
-            made.popitem(last=False)
-        return context
+    def _rest(self) -> None:
+        self._idle.set()

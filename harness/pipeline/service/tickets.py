@@ -1,8 +1,7 @@
 """What is asked of the service, what became of it, and the ways in which it says no."""
 
-import asyncio
 from collections.abc import Hashable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -70,6 +69,23 @@ class Served(msgspec.Struct, frozen=True, gc=False):
     answer: Answer | None
 
 
+class Ended(Protocol):
+    """What those who wait for a request are told by: a future, or a twin's."""
+
+    def done(self) -> bool:
+        """Whether they have been."""
+
+    def set_result(self, result: Served, /) -> None:
+        """Tell them what became of it."""
+
+
+class Timer(Protocol):
+    """What looks at the clock again, unless it is cancelled."""
+
+    def cancel(self) -> object:
+        """Do not."""
+
+
 class Ticket(Hashable):
     """A request on its way through the service.
 
@@ -79,23 +95,21 @@ class Ticket(Hashable):
         request: its times.
         ended: what became of it, once it is known.
         rows: its records so far.
-        task: serves it; None while it waits.
+        served_by: the task, or process, that serves it; None while it waits.
         timer: of its deadline.
         waiting: how many wait for what becomes of it.
     """
 
-    __slots__ = ("ask", "digest", "ended", "request", "rows", "task", "timer", "waiting")
+    __slots__ = ("ask", "digest", "ended", "request", "rows", "served_by", "timer", "waiting")
 
-    def __init__(
-        self, ask: Ask, digest: str, request: Request, ended: "asyncio.Future[Served]"
-    ) -> None:
+    def __init__(self, ask: Ask, digest: str, request: Request, ended: Any) -> None:
         self.ask = ask
         self.digest = digest
         self.request = request
         self.ended = ended
         self.rows: list[Record] = []
-        self.task: asyncio.Task[Answer | None] | None = None
-        self.timer: asyncio.TimerHandle | None = None
+        self.served_by: Any = None
+        self.timer: Timer | None = None
         self.waiting = 0
 
     def __hash__(self) -> int:
