@@ -15,7 +15,7 @@ SCENARIO = Path(__file__).with_name("overload.toml")
 USERS, PER_MIN, SERVICE_S = 1000, 100, 1.19
 RATE_PER_S = USERS * PER_MIN / 60
 STAFF = (1900, 1960, 2000, 2050, 2100, 2200)
-TRIED, FOR_S = (1900, 2050), 10.0
+TRIED, FOR_S = (1900, 2050), 60.0
 
 
 def waits(workers: int) -> float:
