@@ -25,8 +25,8 @@ types:  ## mypy, strict
 gate:  ## figures against the committed baselines
 	.venv/bin/harness gate
 
-bench:  ## speed and memory of the virtual engine
-	.venv/bin/python tests/benchmarks/virtual_engine.py
+bench:  ## speed and memory of the virtual engine, speed of the twin
+	.venv/bin/python tests/benchmarks/virtual_engine.py && .venv/bin/python tests/benchmarks/twin.py
 
 mock:  ## the stand-in for OpenRouter on port 8000, until Ctrl-C
 	.venv/bin/harness mock scenarios/timeout_crisis.toml

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import count
 
 from harness.scenario.arrivals import TraceArrivals
-from harness.scenario.workload import Workload
+from harness.scenario.workload import KINDS, Kind, Workload
 from mock_llm.distributions import quantile_function
 from mock_llm.rng import Keyed
 
@@ -81,6 +81,26 @@ def _raw(work: Workload, seed: int, trace: Sequence[float]) -> Iterator[float]:
         return (t / shape.scale for t in trace)
     uniform = Keyed(seed).stream("workload.gap")
     return shape.starts((uniform(arrival_key(n), 0) for n in count()), work.duration_s or 0.0)
+
+
+def kinds(work: Workload) -> list[Kind]:
+    """What each user is like, by number.
+
+    Of the first n users, whatever n is, each kind has its share but for less than one; so a crowd
+    that is still coming is mixed as the whole is. Who is next is of the kind that lacks most.
+    """
+    if work.mix is None:
+        return ["reviewer"] * work.users
+    shares = {kind: float(getattr(work.mix, kind)) for kind in KINDS}
+    whole = sum(shares.values())
+    lacks = dict.fromkeys(KINDS, 0.0)
+    found: list[Kind] = []
+    for _ in range(work.users):
+        for kind in KINDS:
+            lacks[kind] += shares[kind] / whole
+        found.append(max(KINDS, key=lacks.__getitem__))
+        lacks[found[-1]] -= 1.0
+    return found
 
 
 def think_s(work: Workload, seed: int, user: int, n: int) -> float:

@@ -58,6 +58,7 @@ class Flight(msgspec.Struct, frozen=True, kw_only=True):
         work: what they ask, and when.
         seed: of their thinking.
         mock_url: base URL of the provider, for those who ask it directly; None: unknown.
+        model: the one that they ask.
         shaped: users come and go with a shape: whoever comes begins with a pause.
         trace: of arrivals that follow one.
         most_in_flight: arrivals of one process that wait for an answer, at most.
@@ -66,6 +67,7 @@ class Flight(msgspec.Struct, frozen=True, kw_only=True):
     work: Workload
     seed: int
     mock_url: str | None = None
+    model: str = ""
     shaped: bool = False
     trace: tuple[float, ...] = ()
     most_in_flight: int = 1
@@ -124,7 +126,7 @@ class Worker(msgspec.Struct, kw_only=True):
     state: str = "here"
 
     def owns(self, key: str) -> bool:
-        """Whether a request is one of its users' (`u12.3`), or one of its arrivals (`a000012`)."""
+        """Whether a user (`u12`), its request (`u12.3`) or an arrival (`a000012`) is its own."""
         number = key[1:].partition(".")[0]
         return key[:1] in {"u", "a"} and number.isdecimal() and self.deal.owns(int(number))
 

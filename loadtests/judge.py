@@ -1,6 +1,7 @@
 """At the end of a load test: what it measured, whether that can be trusted, whether it will do."""
 
 import json
+import logging
 import sys
 import time
 from argparse import Namespace
@@ -16,25 +17,30 @@ from locust.runners import MasterRunner, WorkerRunner
 from locust.stats import RequestStats
 from rich.console import Console
 
-from harness.experiments.run import Run, save
+from harness.errors import InputError
+from harness.experiments.run import save
 from harness.files import write_whole
+from harness.pipeline.service.lines import batch_of
 from harness.records import read_jsonl
 from loadtests.certificate import Certificate, Mocks
 from loadtests.junit import INVALID, cases_of, exit_code, junit
 from loadtests.meter import Meter, raise_file_limit
 from loadtests.options import STDOUT
-from loadtests.pages import doubts_of, metrics_of, requests_counted
+from loadtests.pages import doubts_of, metrics_of, requests_counted, working
 from loadtests.prediction import agreements, predicted
 from loadtests.reconcile import reconcile
 from loadtests.results import Flown, lines_of, run_of_test
 from loadtests.rows import PHASE
-from loadtests.session import Session, session_of
+from loadtests.session import BAD_INPUT, Session, session_of
 from loadtests.stack import Stack
 from loadtests.tell import told
 from mock_llm.ledger import Row
+from mock_llm.settings import calm_collector
 
 SETTLED_S, SETTLE_S = 0.3, 10.0
 """Files in which nothing was written for so long are whole; for so long that is waited for."""
+
+_LOG = logging.getLogger(__name__)
 
 
 def attach(events: Events) -> None:
@@ -54,14 +60,21 @@ def _on_start(environment: Environment, **_: Any) -> None:
         service_url=None if stack is None else stack.service_url,
         drives=not isinstance(runner, MasterRunner),
     )
-    session.meter.start()
+    # A pass over the corpus and the rows so far would stop all users for a fifth of a second.
+    calm_collector()
+    session.meter.start(session.began_s)
 
 
 def _on_stop(environment: Environment, **_: Any) -> None:
     session = session_of(environment)
     session.meter.stop()
-    if not isinstance(environment.runner, WorkerRunner):
+    if isinstance(environment.runner, WorkerRunner):
+        return
+    try:
         environment.process_exit_code = judge(session, environment.stats)
+    except InputError as error:  # a full disk, a prediction that could not be made
+        Console(stderr=True).print(f"locust: error: {error}", markup=False)
+        environment.process_exit_code = BAD_INPUT
 
 
 def judge(session: Session, stats: RequestStats) -> int:
@@ -71,12 +84,14 @@ def judge(session: Session, stats: RequestStats) -> int:
         raise RuntimeError("a worker judges nothing")
     said = _settle(stack)
     flown = flown_of(session, stack)
+    # A batch is called by its id, in which nobody's name is.
+    whose = {id_: row.user for row in flown.records or () if (id_ := batch_of(row.key))}
     counts = reconcile(
         flown.asked,
         flown.records,
         flown.rows,
         locust=None if options.reset_stats else _counts_of(stats),
-        orphaned=lambda key: session.roll.owner(key) is not None,
+        orphaned=lambda key: session.roll.owner(whose.get(key, key)) is not None,
     )
     said += [*_metrics_differ(stack, flown), *session.roll.gaps()]
     meter = session.meter
@@ -84,12 +99,20 @@ def judge(session: Session, stats: RequestStats) -> int:
     strains = [*meter.strains(), *(one for told in session.strains.values() for one in told)]
     certificate = Certificate.of(flown.asked, strains, meter.machine(), mock, said)
     run = run_of_test(flown, certificate, counts)
-    run.report["notes"] += session.roll.obituaries(counts.unseen)
+    unseen = [whose.get(key, key) for key in counts.unseen]
+    run.report["notes"] += session.roll.obituaries(unseen) + _others(meter, stack, flown)
+    place = save(run, Path(options.out))  # before a prediction, which may take minutes
+    write_whole(place / "asked.jsonl", lines_of(flown))
     found: list[dict[str, Any]] = []
     if options.predict and not session.interrupted:
+        _LOG.info("predicting: %d runs on the virtual clock", options.predict)
         virtual = predicted(choice, options.predict)
         found = msgspec.to_builtins(agreements(run.report, virtual))
-    _write(options, flown, run, found)
+    _write(options, run.report, found)
+    console = Console(stderr=options.run_json == STDOUT, highlight=False)
+    for one in told(run.report, cases_of(run.report, found), found):
+        console.print(one)
+    console.print(str(place), style="dim", markup=False)
     return exit_code(cases_of(run.report, found))
 
 
@@ -125,9 +148,9 @@ def _settle(stack: Stack) -> list[str]:
         sizes, now = [path.stat().st_size for path in files], time.monotonic()
         if sizes != before:
             before, since = sizes, now
-        elif now - since >= SETTLED_S:
+        elif now - since >= SETTLED_S and (now - began > SETTLE_S or not working(stack.mock_url)):
             return []
-        if now - began > SETTLE_S:
+        if now - began > SETTLE_S + SETTLED_S:
             return [f"calls still went on {SETTLE_S:g} s after the last user had left"]
         gevent.sleep(SETTLED_S / 6)
 
@@ -152,26 +175,33 @@ def _metrics_differ(stack: Stack, flown: Flown) -> list[str]:
     return [f"the service counts {counted} requests and has written down {written}"]
 
 
+def _others(meter: Meter, stack: Stack, flown: Flown) -> list[str]:
+    """What a service that others have started has counted besides the requests of these users."""
+    counted = requests_counted(metrics_of(stack.service_url))
+    kinds = {one.kind for one in flown.asked}
+    if flown.records is not None or "batch" in kinds or None in {counted, meter.counted}:
+        return []
+    asked = sum(one.kind != "stream" and one.status > 0 for one in flown.asked)
+    more = (counted or 0) - (meter.counted or 0) - asked
+    if not more:
+        return []
+    return [f"the service counts {more:+} requests against these users': others may be using it"]
+
+
 def _doubts(stack: Stack) -> tuple[str, ...]:
     if stack.mock_url is None or stack.token is None:
         return ()
     return doubts_of(stack.mock_url, stack.token)
 
 
-def _write(options: Namespace, flown: Flown, run: Run, found: list[dict[str, Any]]) -> None:
-    """The run's folder, its JSON, JUnit's file, and what is told at the terminal."""
-    report, cases = run.report, cases_of(run.report, found)
-    place = save(run, Path(options.out))
-    write_whole(place / "asked.jsonl", lines_of(flown))
+def _write(options: Namespace, report: dict[str, Any], found: list[dict[str, Any]]) -> None:
+    """The JSON, and JUnit's file, where they are asked for."""
     if options.junit:
-        write_whole(Path(options.junit), [junit(report, cases)])
-    if options.run_json:
-        text = json.dumps({"runs": [report], "agreement": found}, indent=1, allow_nan=False) + "\n"
-        if options.run_json == STDOUT:
-            sys.stdout.write(text)
-        else:
-            write_whole(Path(options.run_json), [text.encode()])
-    console = Console(stderr=options.run_json == STDOUT, highlight=False)
-    for one in told(report, cases, found):
-        console.print(one)
-    console.print(str(place), style="dim", markup=False)
+        write_whole(Path(options.junit), [junit(report, cases_of(report, found))])
+    if not options.run_json:
+        return
+    text = json.dumps({"runs": [report], "agreement": found}, indent=1, allow_nan=False) + "\n"
+    if options.run_json == STDOUT:
+        sys.stdout.write(text)
+    else:
+        write_whole(Path(options.run_json), [text.encode()])

@@ -12,7 +12,7 @@ import psutil
 
 from harness.engines.certificate import read_steal
 from loadtests.certificate import Machine, Strain
-from loadtests.pages import metrics_of
+from loadtests.pages import metrics_of, requests_counted
 from mock_llm.histogram import Histogram
 
 TICK_S = 0.01
@@ -49,6 +49,9 @@ class Meter:
         pids: name -> process, of those to be looked at besides.
         service_url: whose `/metrics` tells of its event loop; None: nobody's.
         drives: users live in this process.
+
+    Attributes:
+        counted: requests that the service had counted at the start; None: it does not say.
     """
 
     def __init__(
@@ -69,13 +72,19 @@ class Meter:
         self._service_lag_s: float | None = None
         self._ports = 0
         self._took_s = 0.0
+        self._ended: tuple[Machine, tuple[Strain, ...]] | None = None
 
-    def start(self) -> None:
-        """Begin to measure; what is told is of the time from here on."""
+    def start(self, first_s: float = 0.0) -> None:
+        """Begin to measure; what is told is of the time from here on.
+
+        Args:
+            first_s: monotonic time before which nobody sends, so that being late does no harm.
+        """
         self._began, self._steal = time.monotonic(), read_steal()
         self._idle = _idle_s()
         self._used = {name: _used_s(pid) for name, pid in self._pids.items()}
-        self._due = self._began + TICK_S
+        self.counted = requests_counted(metrics_of(self._url)) if self._url else None
+        self._due = max(first_s, self._began) + TICK_S
         self._count()
         self._greenlets = [gevent.spawn(self._tick), gevent.spawn(self._keep_looking)]
 
@@ -86,6 +95,8 @@ class Meter:
         note_lag(self._lags, max(0.0, time.monotonic() - self._due))
         self._look()
         self._took_s = time.monotonic() - self._began
+        # What comes after, and costs time of the processor too, is no part of the test.
+        self._ended = self.machine(), self.strains()
 
     @property
     def took_s(self) -> float:
@@ -93,7 +104,9 @@ class Meter:
         return self._took_s or time.monotonic() - self._began
 
     def machine(self) -> Machine:
-        """Of the time from the start until now."""
+        """Of the time from the start until it was stopped, or until now."""
+        if self._ended is not None:
+            return self._ended[0]
         idle_s = (_idle_s() - self._idle) / (os.cpu_count() or 1)
         return Machine(
             cpu_share=min(1.0, max(0.0, 1 - idle_s / (time.monotonic() - self._began))),
@@ -103,7 +116,9 @@ class Meter:
         )
 
     def strains(self) -> tuple[Strain, ...]:
-        """Of each process, from the start until now."""
+        """Of each process; see `machine`."""
+        if self._ended is not None:
+            return self._ended[1]
         took_s = time.monotonic() - self._began
         return tuple(
             Strain(
@@ -119,6 +134,7 @@ class Meter:
         )
 
     def _tick(self) -> None:
+        gevent.sleep(max(0.0, self._due - TICK_S - time.monotonic()))
         while True:
             self._due = time.monotonic() + TICK_S
             gevent.sleep(TICK_S)

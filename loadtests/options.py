@@ -7,7 +7,7 @@ is left behind. On a worker nothing is: its master knows.
 import os
 import socket
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
@@ -24,13 +24,13 @@ from loadtests.stack import Choice
 
 SCENARIO = Path(__file__).parents[1] / "scenarios" / "thousand_users.toml"
 LEAD_S = 0.5
-"""From the start of a test to the first moment of its plan: nobody is late by being made."""
+"""From the start of a test to the first moment of its plan: nobody is late by being made. Locust
+ends it by as much after the last moment, so that nobody is ended just when it begins to ask."""
 LEAST_RUNS = 8
 """Fewer say too little about their own scatter."""
 STDOUT = "-"
+EVERYWHERE = {"0.0.0.0", "::", "*", ""}  # noqa: S104 - to be refused
 _CONNECT_S = 5.0
-
-Check = Callable[[Namespace, Choice], None]
 
 
 def add_options(parser: LocustArgumentParser) -> None:
@@ -63,6 +63,13 @@ def add_options(parser: LocustArgumentParser) -> None:
         **own,
     )
     add_plan_options(parser)
+    parser.add_argument(
+        "--service-host",
+        metavar="ADDRESS",
+        default="127.0.0.1",
+        help="that the service listens on, for workers on other machines",
+        **own,
+    )
     parser.add_argument(
         "--service-port", type=int, default=0, help="of the service; 0 takes a free one", **own
     )
@@ -104,7 +111,7 @@ def checked(options: Namespace) -> Choice:
     options.out = options.out or str(Path("results/runs") / file.written.name)
     check_folder("--out", Path(options.out))
     _check_results(options)
-    _check_places(options)
+    _check_places(options, choice)
     _tell_locust(options, choice)
     return choice
 
@@ -143,7 +150,7 @@ def _tell_locust(options: Namespace, choice: Choice) -> None:
     options.num_users = work.users
     options.spawn_rate = work.users / work.ramp_s if work.ramp_s else float(work.users)
     if work.duration_s is not None:
-        options.run_time = work.duration_s + LEAD_S
+        options.run_time = work.duration_s + 2 * LEAD_S
 
 
 def _check_results(options: Namespace) -> None:
@@ -159,16 +166,22 @@ def _check_results(options: Namespace) -> None:
         raise InputError(f"--predict {options.predict}: takes {LEAST_RUNS} runs at least")
 
 
-def _check_places(options: Namespace) -> None:
+def _check_places(options: Namespace, choice: Choice) -> None:
     """Whether the ports are free, and who is to be driven is there.
 
     Raises:
         InputError: it is not so.
     """
+    mix = choice.prepared.scenario.workload.mix
     if options.host:
+        if mix is not None and mix.stream and not options.mock_url:
+            raise InputError("--mock-url: is wanted by workload.mix.stream: say who is asked")
         _check_ready(options.host)
+    elif options.service_host in EVERYWHERE:
+        every = f"--service-host {options.service_host}"
+        raise InputError(f"{every}: name the one address at which its workers find this machine")
     elif options.service_port:
-        _check_free("--service-port", "127.0.0.1", options.service_port)
+        _check_free("--service-port", options.service_host, options.service_port)
     if not options.headless:
         _check_free("--web-port", options.web_host.replace("*", ""), options.web_port)
     if options.processes and not options.worker:  # its workers are to find this one

@@ -46,6 +46,13 @@ def doubts_of(mock_url: str, token: str) -> tuple[str, ...]:
         return ()
 
 
+def working(mock_url: str | None) -> bool:
+    """Whether a mock still has calls under way: some go on though whoever made them has left."""
+    if mock_url is None:
+        return False
+    return metrics_of(mock_url.removesuffix(_API)).get("mock_llm_in_flight", 0.0) > 0
+
+
 def _page(request: Request) -> bytes | None:
     try:
         with urlopen(request, timeout=_PATIENCE_S) as page:  # noqa: S310 - see those who call

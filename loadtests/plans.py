@@ -122,6 +122,8 @@ def _arrivals(options: Namespace, work: Workload) -> Iterator[str]:
     yield 'workload.kind="arrivals"'
     yield f"workload.arrivals={{{pairs}}}"
     if work.kind == "users":
-        yield from ("workload.think=0.0", "workload.ramp_s=0.0", "workload.requests_per_user=none")
+        gone = {"think": "0.0", "think_first": "false", "ramp_s": "0.0", "mix": "none"}
+        yield from (f"workload.{key}={value}" for key, value in gone.items())
+        yield "workload.requests_per_user=none"
     if options.run_time is not None:
         yield f"workload.duration_s={float(options.run_time)!r}"

@@ -9,6 +9,7 @@ they the same to the last digit. Both are told, and the difference from the run 
 which shares its chance: that is the sharpest of the three.
 """
 
+import atexit
 import json
 import math
 import os
@@ -102,6 +103,7 @@ def predicted(choice: Choice, count: int) -> list[Any]:
                 command = _command(choice, part, Path(folder))
                 place = child_process(command, errors=Path(folder, f"{part[0]}.log"))
                 running.append((part, place, place.__enter__()))
+                atexit.register(running[-1][2].kill)  # Locust ends without leaving its greenlets
             return [
                 run for part, _, process in running for run in _runs(part, process, Path(folder))
             ]

@@ -7,6 +7,7 @@ import msgspec
 
 from harness.attribution import stages
 from harness.engines.base import EngineResult, Prepared
+from harness.engines.certificate import SENT_BOUND_S
 from harness.experiments.run import Run, run_of
 from harness.metrics import quantiles
 from harness.pipeline.dispatch import Stop
@@ -186,6 +187,7 @@ def _figures(asked: Sequence[Asked]) -> dict[str, object]:
         "outcomes": outcomes,
         "latency_s": quantiles([one.t_end - one.t_intended for one in asked]),
         "service_s": quantiles([one.t_end - one.t_sent for one in asked]),
+        "sent_late": sum(one.t_sent - one.t_intended > SENT_BOUND_S for one in asked),
     }
 
 

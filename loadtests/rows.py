@@ -1,16 +1,14 @@
 """Rows of Locust's table beyond its own: where the time of requests went, and what they cost."""
 
 import re
-from collections.abc import Mapping
 
 from locust import stats
 from locust.stats import RequestStats
 
+from loadtests.sight import Asked
+
 PHASE = "PHASE"
-INTENDED = "intended"
-"""Not a stage, but all of them: Locust's own row of a request counts from when it was sent."""
 _NAMES = {
-    INTENDED: "from intended start",
     "queue": "queue wait",
     "limiter": "limiter wait",
     "slot": "slot wait",
@@ -19,6 +17,8 @@ _NAMES = {
     "connect": "connect",
     "first_token": "time to first token",
     "body": "body",
+    "ttft": "stream: time to first token",
+    "itl": "stream: time between tokens",
 }
 _ENTRY = re.compile(r"\s*([\w-]+)\s*;\s*dur=([\d.]+)\s*")
 
@@ -41,11 +41,19 @@ def times_of(server_timing: str | None) -> dict[str, float]:
     return {one[1]: float(one[2]) / 1000 for one in found if one}
 
 
-def log_times(table: RequestStats, times_s: Mapping[str, float]) -> None:
-    """Log a request's stages as rows of their own.
+def log_asked(table: RequestStats, asked: Asked) -> None:
+    """Log what a user saw beyond its response time, as rows of their own.
 
-    They go past Locust's request event: its total counts requests, and these are none.
+    Locust's own row of a request counts from when it was sent. These go past its request event: its
+    total counts requests, and these are none. In the rows of attempts and dollars what Locust calls
+    milliseconds is a number, and millionths of a dollar.
     """
-    for stage, took_s in times_s.items():
-        if stage in _NAMES:
-            table.get(_NAMES[stage], PHASE).log(took_s * 1000, 0)  # type: ignore[arg-type]
+    values = {
+        _NAMES[name]: took_s * 1000 for name, took_s in asked.times_s.items() if name in _NAMES
+    }
+    if asked.status:
+        values[f"{asked.kind}: from intended start"] = (asked.t_end - asked.t_intended) * 1000
+        values[f"{asked.kind}: attempts (a number)"] = float(asked.attempts)
+        values[f"{asked.kind}: cost (millionths of a dollar)"] = asked.cost_usd * 1e6
+    for name, value in values.items():
+        table.get(name, PHASE).log(value, 0)  # type: ignore[arg-type]

@@ -22,6 +22,7 @@ JUDGED = ("latency_s", "latency_ok_s", "success_rate", "timeout_rate")
 BUSY = 0.9
 """Share of a core from which on the next request waits for it."""
 
+_LATE = "the generator is late"
 _PLACES = {
     "queue": "the service's workers: requests wait for one",
     "limiter": "the limit per user",
@@ -162,7 +163,7 @@ def tried(
     ]
     late_s = quantiles([one.t_sent - one.t_intended for one in asked])["p99"]
     if late_s > SENT_BOUND_S:
-        missed.append(f"the generator is late: p99 {late_s * 1000:.0f} ms")
+        missed.append(f"{_LATE}: p99 {late_s * 1000:.0f} ms")
     return Tried(
         users=users,
         requests=len(asked),
@@ -186,6 +187,8 @@ def binding(levels: Sequence[Tried]) -> str:
     if full:
         name = max(full, key=lambda one: failed.busy[one])
         return f"one core of this machine: the {name} uses {failed.busy[name]:.0%} of it"
+    if any(why.startswith(_LATE) for why in failed.missed):
+        return "the generator: it sends late, and none of its cores seems to be full"
     passed = [one for one in levels if not one.missed and one.users < failed.users]
     before = max(passed, key=lambda one: one.users).stages if passed else {}
     grown = {name: failed.stages.get(name, 0.0) - before.get(name, 0.0) for name in STAGES}

@@ -14,15 +14,18 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
+from gevent.event import Event
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.event import Events
 from locust.runners import Runner, WorkerRunner
 
 from harness.corpus import Review
-from harness.engines.visitors import GRACE_S
+from harness.engines.asking import GRACE_S, cheapest
 from harness.errors import InputError
-from harness.workload import review_index
+from harness.experiments.lint import lint, lint_lines
+from harness.scenario.workload import Kind
+from harness.workload import kinds, review_index
 from loadtests import rows
 from loadtests.certificate import Strain
 from loadtests.dealing import Flight, Orders, Roll
@@ -35,6 +38,10 @@ from loadtests.stack import Choice, Stack
 
 PATIENT_S = 86_400.0
 """Of a user who waits for ever."""
+BATCHES_S = 600.0
+"""For batches, which nobody has promised to be done within a request's deadline."""
+LAST_S = 1.0
+"""Of a test that is broken off: for answers that are just coming."""
 UNDER_WAY = {"spawning", "running", "cleanup"}
 BAD_INPUT, INTERRUPTED = 2, 130
 
@@ -49,8 +56,10 @@ class Session:
         sight: what the users of this process have seen, and workers have handed over.
         numbers: which users are in this process.
         flight: what users need; there from the start of a test.
+        kinds: what each user is like, by number.
         began_s: monotonic time from which the plan of the running test counts.
         interrupted: it was ended before its time.
+        landed: no test is under way, and the last one has been judged.
         spike_s: when a spike of users began and ended, from the start of the test; None: none has.
         found: what a search has come to; None: none has.
         meter: measures this process, and those of the stack, while the test runs.
@@ -61,6 +70,7 @@ class Session:
     """
 
     flight: Flight
+    kinds: list[Kind]
     began_s: float
     meter: Meter
 
@@ -74,6 +84,7 @@ class Session:
         self.spike_s: tuple[float, float] | None = None
         self.found: Found | None = None
         self.interrupted = False
+        self.landed = Event()
         self.reviews: tuple[Review, ...] = ()
         self.orders: Orders | None = None
         self.roll = Roll()
@@ -84,6 +95,12 @@ class Session:
         """How long a user waits for an answer: longer than the service lets it."""
         limit_s = self.flight.work.deadline_s
         return PATIENT_S if limit_s is None else limit_s + GRACE_S
+
+    @property
+    def _last_s(self) -> float:
+        """How long users may go on with what they do when the time is over."""
+        mix = self.flight.work.mix
+        return max(self.patience_s, BATCHES_S if mix is not None and mix.batch else 0.0)
 
     def review(self, user: int, n: int) -> Review:
         """What a user's request `n` is about."""
@@ -102,7 +119,7 @@ class Session:
         if options.host:
             self.stack = Stack.given(choice, options.host, options.mock_url, token_of(options))
         else:
-            self.stack = Stack(choice, options.service_port)
+            self.stack = Stack(choice, options.service_port, options.service_host)
             self.stack.start()
             atexit.register(self.stack.close)
             environment.host = self.stack.service_url
@@ -113,6 +130,7 @@ class Session:
             self.stack.close()
             self.launch(environment)
         self._flown = True
+        self.landed.clear()
         self.sight, self.numbers = Sight(), Numbers()
         self.strains = {}
         self.spike_s, self.found = None, None
@@ -124,12 +142,14 @@ class Session:
                 work=self.choice.prepared.scenario.workload,
                 seed=self.choice.seed,
                 mock_url=None if self.stack is None else self.stack.mock_url,
+                model=cheapest(self.choice.prepared.prices),
                 shaped=self.choice.shape is not None,
                 trace=self.choice.prepared.trace,
                 most_in_flight=self.options.most_in_flight,
             )
             self.began_s = time.monotonic() + LEAD_S
-        environment.stop_timeout = environment.stop_timeout or self.patience_s
+        self.kinds = kinds(self.flight.work)
+        environment.stop_timeout = environment.stop_timeout or self._last_s
 
     def _follow(self) -> None:
         """Do as the master has said."""
@@ -145,7 +165,12 @@ class Session:
         try:
             if runner is not None and runner.state in UNDER_WAY:
                 self.interrupted = True
-                runner.quit()
+                environment.stop_timeout = LAST_S
+                if runner.state == "cleanup":  # somebody is ending it: that shall not take long
+                    runner.user_greenlets.kill()
+                    self.landed.wait()
+                else:
+                    runner.quit()
             if self.interrupted:
                 environment.process_exit_code = INTERRUPTED
         finally:
@@ -171,6 +196,15 @@ def attach(events: Events) -> None:
     events.init.add_listener(_on_init)
     events.test_start.add_listener(_on_start)
     events.quitting.add_listener(_on_quitting)
+
+
+def attach_last(events: Events) -> None:
+    """To be called when all others have been attached: have Locust tell when all have been told."""
+    events.test_stop.add_listener(_on_stop)
+
+
+def _on_stop(environment: Environment, **_: Any) -> None:
+    session_of(environment).landed.set()
 
 
 def _on_parser(parser: LocustArgumentParser, **_: Any) -> None:
@@ -200,6 +234,10 @@ def _on_init(environment: Environment, runner: Runner, **_: Any) -> None:
         signal.default_int_handler(number, frame)
 
     signal.signal(signal.SIGINT, told)
+    choice = session.choice
+    if choice is not None:
+        for line in lint_lines({choice.variant: lint(choice.prepared)}):
+            sys.stderr.write(f"lint: {line}\n")
     try:
         session.launch(environment)
     except InputError as error:

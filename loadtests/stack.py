@@ -48,6 +48,7 @@ class Stack:
     Args:
         choice: which world it is.
         port: of the service; 0 for any free one.
+        host: address that the service listens on.
 
     Attributes:
         choice: as given.
@@ -60,7 +61,7 @@ class Stack:
         pids: name -> process, of those that were started.
     """
 
-    def __init__(self, choice: Choice, port: int = 0) -> None:
+    def __init__(self, choice: Choice, port: int = 0, host: str = "127.0.0.1") -> None:
         self.choice = choice
         self.service_url = ""
         self.mock_url: str | None = None
@@ -69,7 +70,7 @@ class Stack:
         self.ledger: Path | None = None
         self.origin_s = 0.0
         self.pids: dict[str, int] = {}
-        self._port = port
+        self._place = ["--host", host, "--port", str(port)]
         self._processes, self._files = ExitStack(), ExitStack()
 
     @classmethod
@@ -120,7 +121,7 @@ class Stack:
         choice = self.choice
         command = [*HARNESS, "serve", str(choice.path), "--variant", choice.variant]
         command += [word for one in choice.sets for word in ("--set", one)]
-        command += ["--seed", str(choice.seed), "--port", str(self._port), "--quiet"]
+        command += ["--seed", str(choice.seed), *self._place, "--quiet"]
         command += ["--upstream-url", str(self.mock_url), "--key-env", _KEY, "--until-eof"]
         command += ["--records", str(self.records), "--drain", str(DRAIN_S)]
         return child_process(command, {_KEY: "sk-or-v1-simulated"}, errors, stop_s=DRAIN_S + 15)

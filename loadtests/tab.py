@@ -7,7 +7,7 @@ on every address, and lets other origins read its answers.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, NamedTuple, Protocol
 
@@ -77,15 +77,20 @@ class Provider:
     def __init__(self, ask: Ask, throttle: int | None) -> None:
         self._ask, self._throttle = ask, throttle
 
-    def switches(self) -> dict[str, float | None]:
-        """Per cent, or requests a minute, of each; None: it is off."""
-        upstream = self._ask("GET", "", None)["upstream"]
+    def look(self) -> tuple[dict[str, float | None], list[str]]:
+        """Where the switches are, and why the mock calls itself the bottleneck.
+
+        Per cent, or requests a minute, of each switch; None: it is off.
+        """
+        told = self._ask("GET", "", None)
+        upstream = told["upstream"]
         per_min = upstream["throttle"].get("requests_per_min")
-        return {
+        switches = {
             "hang": _per_cent(upstream["faults"].get("dashboard_hang")),
             "throttle": None if per_min == self._throttle else per_min,
             "outage": _per_cent(upstream["faults"].get("dashboard_outage")),
         }
+        return switches, [f"the mock: {why}" for why in told["fidelity"]["minute"]["reasons"]]
 
     def flip(self, name: str, amount: float | None) -> None:
         """Throw a switch.
@@ -146,9 +151,9 @@ class Live(NamedTuple):
     users: int
     about: str
     rows: Sequence[Seen]
-    reasons: Iterable[str] = ()
-    measured: Iterable[str] = ()
-    workers: Iterable[str] = ()
+    reasons: Sequence[str] = ()
+    measured: Sequence[str] = ()
+    workers: Sequence[str] = ()
 
 
 class _Flip(msgspec.Struct, forbid_unknown_fields=True):
@@ -208,7 +213,8 @@ class Tab:
         del found["rows"]
         if self._provider is not None:
             try:
-                found["switches"] = self._provider.switches()
+                found["switches"], doubts = self._provider.look()
+                found["reasons"] = [*live.reasons, *doubts]
             except OSError as error:
                 found["trouble"] = f"the mock does not answer: {error}"
         return found

@@ -59,6 +59,8 @@ def _counts(report: Mapping[str, Any]) -> Table:
 def _lines(report: Mapping[str, Any], agreement: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for kind, users in report["users"].items():
         yield escape(f"{kind}: {_times(users['latency_s'])} from the intended start")
+        if users["sent_late"]:
+            yield f"{kind}: {users['sent_late']:,} of {users['requests']:,} were sent late"
     search = report.get("search")
     if search:
         yield f"[bold]{search['users']:,} users[/] at most; what binds: {escape(search['binds'])}"

@@ -3,15 +3,20 @@
 import math
 import time
 
+from gevent import sleep
+from gevent.pool import Group
 from locust import FastHttpUser, events, task
 from locust.env import Environment
-from locust.exception import RescheduleTask
+from locust.exception import RescheduleTask, StopUser
+from locust.user.task import LOCUST_STATE_STOPPING
 
+from harness.engines.callers import KEEP_ALIVE_S
+from harness.scenario.workload import Mix
 from harness.workload import first_start_s, think_s, user_key, user_name
 from loadtests import judge, shapes, spread, web
 from loadtests.arrivals import Caller
-from loadtests.asking import ask_review
-from loadtests.session import PATIENT_S, attach, session_of
+from loadtests.asking import ask_batch, ask_review, ask_stream
+from loadtests.session import PATIENT_S, attach, attach_last, session_of
 
 __all__ = ["Caller", "Visitor"]
 
@@ -20,6 +25,7 @@ spread.attach(events)
 judge.attach(events)
 shapes.attach(events)
 web.attach(events)
+attach_last(events)
 
 
 class Visitor(FastHttpUser):
@@ -31,7 +37,7 @@ class Visitor(FastHttpUser):
 
     insecure = False
     max_retries = 0
-    concurrency = 1
+    concurrency = 10_000
 
     def __init__(self, environment: Environment) -> None:
         self.session = session_of(environment)
@@ -41,9 +47,12 @@ class Visitor(FastHttpUser):
     def on_start(self) -> None:
         """Take a number, and find out when to ask first."""
         self.flight = self.session.flight
+        self.mix = self.flight.work.mix or Mix(reviewer=1.0)
         self.number, self.n = self.session.numbers.take()
+        self.kind = self.session.kinds[self.number % len(self.session.kinds)]
+        self.last_s = time.monotonic()
         work, seed = self.flight.work, self.flight.seed
-        if self.n or self.flight.shaped:
+        if self.n or self.flight.shaped or self.number >= work.users:  # nobody's plan has it
             self.plan(time.monotonic() + think_s(work, seed, self.number, self.n))
         else:
             self.plan(self.session.began_s + first_start_s(work, seed, self.number))
@@ -68,18 +77,45 @@ class Visitor(FastHttpUser):
         """Ask when it is time to."""
         if time.monotonic() < self.due_s:
             raise RescheduleTask
-        hint_s = self.review()
+        if self.kind == "abuser":
+            self.abuse()
+        if time.monotonic() - self.last_s > KEEP_ALIVE_S:
+            self.client.client.close()  # before the service does, and a request meets it
+        hint_s = self.ask()
+        self.last_s = time.monotonic()
         self.n += 1
         work, seed = self.flight.work, self.flight.seed
-        self.plan(time.monotonic() + max(think_s(work, seed, self.number, self.n), hint_s))
+        self.plan(self.last_s + max(think_s(work, seed, self.number, self.n), hint_s))
 
-    def review(self) -> float:
-        """Have one review labelled; return the seconds after which to come back at the earliest."""
-        return ask_review(
-            self,
-            self.session,
-            user_key(self.number, self.n),
-            user_name(self.number),
-            self.session.review(self.number, self.n),
-            self.due_s,
-        )
+    def ask(self) -> float:
+        """Ask once; return the seconds after which to come back at the earliest."""
+        key, name = user_key(self.number, self.n), user_name(self.number)
+        if self.kind == "batch":
+            many = self.mix.batch_reviews
+            numbers = range(self.n * many, (self.n + 1) * many)
+            reviews = [self.session.review(self.number, n) for n in numbers]
+            return ask_batch(self, self.session, key, name, reviews, self.due_s)
+        ask = ask_stream if self.kind == "stream" else ask_review
+        review = self.session.review(self.number, self.n)
+        return ask(self, self.session, key, name, review, self.due_s)
+
+    def abuse(self) -> None:
+        """Send on and on, and wait for no answer but at the very end.
+
+        Raises:
+            StopUser: always.
+        """
+        session, name, flying = self.session, user_name(self.number), Group()
+        try:
+            while self.due_s < math.inf and self._state != LOCUST_STATE_STOPPING:
+                key, due_s = user_key(self.number, self.n), self.due_s
+                review = session.review(self.number, self.n)
+                flying.spawn(ask_review, self, session, key, name, review, due_s, "abuse")
+                self.n += 1
+                self.plan(due_s + 1 / self.mix.abuser_per_s)
+                if self.due_s < math.inf:
+                    sleep(max(0.0, self.due_s - time.monotonic()))
+            flying.join()
+        finally:
+            flying.kill()
+        raise StopUser

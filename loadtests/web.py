@@ -1,6 +1,7 @@
 """Puts the tab into Locust's web UI, where there is one."""
 
 import sys
+from collections.abc import Iterator
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -11,12 +12,15 @@ from locust.event import Events
 from locust.web import WebUI
 
 from harness.errors import InputError
+from loadtests.certificate import BOUNDS, Certificate
 from loadtests.session import Session, session_of
 from loadtests.stack import Stack
 from loadtests.tab import NAME, Live, Provider, Tab, extended_tabs
 from mock_llm.control.access import Access
 
 _PATIENCE_S = 5.0
+_LATEST = 5_000
+"""Requests that a look at a running test goes through: looking must not be what makes it late."""
 
 
 def attach(events: Events) -> None:
@@ -40,15 +44,35 @@ def _on_init(environment: Environment, web_ui: WebUI | None, **_: Any) -> None:
 
 def live_of(environment: Environment, session: Session) -> Live:
     """How a load test stands."""
-    runner = environment.runner
-    choice = session.choice
+    runner, choice = environment.runner, session.choice
+    certificate = certificate_of(session)
     return Live(
         runner="no test" if runner is None else runner.state,
         users=0 if runner is None else runner.user_count,
         about="" if choice is None else f"{choice.path.stem}, {choice.variant}, seed {choice.seed}",
         rows=session.sight.rows,
+        reasons=() if certificate is None else certificate.reasons(),
+        measured=() if certificate is None else tuple(measured(certificate)),
         workers=session.roll.lines(),
     )
+
+
+def certificate_of(session: Session) -> Certificate | None:
+    """Of the test so far, and of the latest requests; None: there is none yet."""
+    meter = getattr(session, "meter", None)
+    if meter is None:
+        return None
+    strains = [*meter.strains(), *(one for told in session.strains.values() for one in told)]
+    return Certificate.of(session.sight.rows[-_LATEST:], strains, meter.machine())
+
+
+def measured(certificate: Certificate) -> Iterator[str]:
+    """A line for each figure that has a bound."""
+    for bound in BOUNDS:
+        value: float | None = getattr(certificate, bound.of)
+        if value is not None:
+            name = bound.of.replace("_s_p99", ", p99").replace("_", " ").replace("cpu", "processor")
+            yield f"{name}: {bound.shown(value)} of at most {bound.shown(bound.limit)}"
 
 
 def provider_of(session: Session) -> Provider | None:

@@ -8,6 +8,7 @@ from runs import flown
 
 from harness.experiments.agree import agreements, first_difference, witnesses
 from harness.experiments.agree.checks import Agreement, near
+from harness.experiments.agree.closed import against_theory
 from harness.experiments.run import Run
 from harness.records import Record
 
@@ -104,6 +105,46 @@ def test_an_invalid_run_says_nothing(run: Run) -> None:
     live = as_engine(run, "live", [], valid=False, invalid_reasons=["loop lag"], timeout_rate=1.0)
     checks = near(run, live).checks
     assert {(one.agreed, one.why) for one in checks} == {(None, "loop lag")}
+
+
+def closed_form(value: float, kind: str = "exact", **more: object) -> dict[str, object]:
+    """What theory says of the throughput."""
+    name = "throughput_per_s_max" if kind == "bound" else "throughput_per_s"
+    said = {"formula": "F", "kind": kind, "applies": True, "why": "w", "figures": {name: value}}
+    return {**said, **more}
+
+
+@pytest.mark.parametrize(
+    ("answer", "agreed", "why"),
+    [
+        (closed_form(3.5), True, "w"),
+        (closed_form(3.6), False, "w"),
+        (closed_form(9.0, "bound"), True, "w"),
+        (closed_form(3.4, "bound"), False, "w"),
+        (closed_form(7.0, "approximate"), None, "approximate: +100.0% off; w"),
+        (closed_form(9.0, applies=False, why="faults strike"), None, "faults strike"),
+    ],
+)
+def test_a_closed_form_is_inside_the_interval(
+    run: Run, answer: dict[str, object], *, agreed: bool | None, why: str
+) -> None:
+    """A closed form that applies lies inside the interval of eight runs, or the report says so."""
+    theory = as_engine(run, "theory", [], theory=[answer])
+    runs = [
+        as_engine(run, "sim", [], throughput_per_s=3.5 + off)
+        for off in (-0.02, 0.02, -0.01, 0.01, 0.0, 0.0, 0.03, -0.03)
+    ]
+    (check,) = against_theory(theory, runs).checks
+    assert check.agreed is agreed
+    assert why in check.why
+
+
+def test_few_runs_judge_no_closed_form(run: Run) -> None:
+    """Seven runs are too few for a verdict on theory."""
+    theory = as_engine(run, "theory", [], theory=[closed_form(9.0)])
+    (check,) = against_theory(theory, [as_engine(run, "sim", [])] * 7).checks
+    assert check.agreed is None
+    assert "--seeds" in check.why
 
 
 def test_it_says_what_it_cannot_see(run: Run) -> None:

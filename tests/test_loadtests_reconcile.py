@@ -156,6 +156,13 @@ def test_items_belong_to_their_batch() -> None:
     assert found.kinds["batch"].service == Count(1, 3, math.fsum([USD] * 3))
 
 
+def test_a_batch_that_is_not_let_in_has_no_items() -> None:
+    """Its user was refused, and there is nothing to be found of it anywhere."""
+    refused = {"status": 429, "outcome": "rejected", "attempts": 0, "cost_usd": 0.0}
+    found = reconcile([asked("u3.0", 0.0, kind="batch", **refused)], [], [])
+    assert (found.differences, found.lost) == ((), ())
+
+
 def test_without_records_users_are_held_against_the_mock() -> None:
     """What the service told its users of its calls is what the mock has."""
     one = world()

@@ -37,6 +37,7 @@ def fly(folder: Path, *, kill: bool = False) -> Flown:
     names = [f"worker-{number}" for number in range(WORKERS)]
     master = ["--headless", "--master", "--expect-workers", str(WORKERS), "--only-summary"]
     master += ["--master-bind-host", "127.0.0.1", "--master-bind-port", port]
+    master += ["--service-host", "127.0.0.2"]  # another address than the usual one travels along
     master += ["--scenario", str(scenario), "--out", str(out)]
     with ExitStack() as held:
         first = held.enter_context(locust(folder, "master", *master))

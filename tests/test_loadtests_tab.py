@@ -34,7 +34,8 @@ class Mock:
         if self.dead:
             raise ConnectionRefusedError("nobody listens")
         self.asked.append((method, path, body))
-        return {"upstream": self.upstream}
+        minute = {"reasons": ["its event loop lagged"]}
+        return {"upstream": self.upstream, "fidelity": {"minute": minute}}
 
 
 class Site:
@@ -71,7 +72,7 @@ def test_state_is_told(site: Site) -> None:
         "runner": "running",
         "users": 3,
         "about": "crisis after",
-        "reasons": ["a reason"],
+        "reasons": ["a reason", "the mock: its event loop lagged"],
         "measured": [],
         "workers": [],
         "outcomes": {"ok": 1, "timed_out": 2},

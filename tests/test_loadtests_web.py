@@ -74,6 +74,7 @@ def test_a_switch_makes_requests_fail(ui: Ui, running: Running) -> None:
     flight = ui.flight
     expect(flight.locator("#state")).to_have_text("running")
     expect(flight.locator("#ok")).not_to_have_text("0")
+    expect(flight.locator("#certificate")).to_contain_text("p99")
     outage = flight.get_by_role("switch", name="Outage")
     outage.click()
     expect(outage).to_have_attribute("aria-checked", "true")

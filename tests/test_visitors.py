@@ -9,7 +9,7 @@ from harness.engines.certificate import Certificate
 from harness.experiments.run import Run, prepare_variant, run_one
 from harness.records import requests
 from harness.scenario.load import load_file
-from harness.workload import schedule
+from harness.workload import kinds, schedule
 
 USERS = """
 [workload]
@@ -117,3 +117,19 @@ def test_users_without_a_thought_come_back_when_they_are_told_to(tmp_path: Path)
     assert report["valid"], report["invalid_reasons"]
     assert report["ok"] == 20 * 10 * 3  # in each of the minutes that have begun
     assert report["rejected"] <= report["ok"]  # in a sliding window each may wait for its own
+
+
+def test_users_of_every_kind_do_what_they_do(tmp_path: Path) -> None:
+    """Batches are looked after to their end, streams are in no row, abusers go past their limit."""
+    mix = "workload.mix={reviewer=0.4,batch=0.2,stream=0.2,abuser=0.2,batch_reviews=3}"
+    run = flown(tmp_path, USERS, mix, "pipeline.rate_limit=20")
+    assert run.report["valid"], run.report["invalid_reasons"]
+    of = {name: [r for r in run.result.records if r.user == f"u{name}"] for name in range(20)}
+    found = kinds(run.prepared.scenario.workload)
+    for user, kind in enumerate(found):
+        keys = {row.key for row in of[user]}
+        batches = {key.partition(".")[0] for key in keys if key.startswith("b")}
+        assert len(keys) == 3 * len(batches) if kind == "batch" else not batches
+        assert bool(keys) == (kind != "stream")
+    refused = {name for name, rows in of.items() if any(r.error == "rate_limit" for r in rows)}
+    assert refused == {user for user, kind in enumerate(found) if kind == "abuser"}

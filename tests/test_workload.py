@@ -22,12 +22,13 @@ from harness.scenario.arrivals import (
     StepArrivals,
     TraceArrivals,
 )
-from harness.scenario.workload import Workload
+from harness.scenario.workload import KINDS, Mix, Workload
 from harness.workload import (
     MIN_GAP_S,
     arrival_key,
     arrival_user,
     first_start_s,
+    kinds,
     review_index,
     schedule,
     think_s,
@@ -242,6 +243,34 @@ def test_users_begin_one_after_the_other(count: int, ramp_s: float, seed: int) -
     assert min((b - a for a, b in pairwise(starts)), default=inf) >= 0.99 * MIN_GAP_S
     assert starts[0] > 0
     assert starts[-1] < max(ramp_s, 10 * MIN_GAP_S * count)
+
+
+def test_who_thinks_first_begins_so_much_later() -> None:
+    """With `think_first` the first request comes a pause after its user, else with it."""
+    at_once = users(ramp_s=10.0, think=Exponential(mean=4.0))
+    later = users(ramp_s=10.0, think=Exponential(mean=4.0), think_first=True)
+    waits = [first_start_s(later, 1, n) - first_start_s(at_once, 1, n) for n in range(100)]
+    assert waits == pytest.approx([think_s(later, 1, n, 0) for n in range(100)])
+
+
+@given(st.lists(st.sampled_from([0.0, 0.1, 0.3, 1.0]), min_size=4, max_size=4).filter(any))
+def test_a_crowd_that_is_coming_is_mixed_as_the_whole(shares: list[float]) -> None:
+    """Of the first n users each kind has its share but for less than one, whatever n is."""
+    reviewer, batch, stream, abuser = shares
+    mix = Mix(reviewer=reviewer, batch=batch, stream=stream, abuser=abuser)
+    found = kinds(users(mix=mix))
+    assert len(found) == 100
+    for kind, share in zip(KINDS, shares, strict=True):
+        due = [share / sum(shares) * n for n in range(1, 101)]
+        had = [found[:n].count(kind) for n in range(1, 101)]
+        assert max(abs(a - b) for a, b in zip(due, had, strict=True)) < 1 + 1e-9
+
+
+def test_all_are_reviewers_unless_told_otherwise() -> None:
+    """Without a mix there is one kind, and a mix of nobody is refused."""
+    assert kinds(users(users=3)) == ["reviewer"] * 3
+    with pytest.raises(ValueError, match="nobody is in it"):
+        Mix()
 
 
 def test_every_request_has_a_name_and_a_review() -> None:

@@ -12,8 +12,8 @@ from rich.markup import escape
 
 from harness.cli.run import STDOUT, Chosen, Json, Scenario, Seed, Seeds, Sets, seeds_of, write_json
 from harness.errors import InputError
-from harness.experiments.agree import DEFAULT, agreements, comparable, witnesses
-from harness.experiments.run import REAL, Run, engine_named, prepare_variant, run_one
+from harness.experiments.agree import DEFAULT, agreements, comparable, fly_all, witnesses
+from harness.experiments.run import REAL, Run, engine_named, prepare_variant
 from harness.places import check_file
 from harness.report.agreement import agreement_tables, difference_table
 from harness.scenario.load import load_file
@@ -46,13 +46,10 @@ def agree(
         console = Console(highlight=False)
         runs: list[Run] = []
         for name, ready in prepared.items():
-            for one in chosen:
-                for engine in names:
-                    expect = file.variant(name).expect
-                    runs.append(
-                        run_one(ready, variant=name, expect=expect, engine=engine, seed=one)
-                    )
-                    console.print(f"[dim]{escape(f'{name}, {engine}, seed {one}')} done[/]")
+            expect = file.variant(name).expect
+            for one in fly_all(ready, variant=name, expect=expect, engines=names, seeds=chosen):
+                runs.append(one)
+                console.print(f"[dim]{escape(f'{name}, {one.engine}, seed {one.seed}')} done[/]")
         document = document_of(runs)
         if json_to is not None and json_to != STDOUT:
             write_json(json_to, document)

@@ -213,12 +213,10 @@ def _answer(found: Plan) -> list[str]:
             same = "the same figures" if said.agrees else "other figures than the planning engine"
             word = f"misses {said.missed}" if said.missed else "holds"
             lines.append(f"  virtual engine, {name}: {word} ({same})")
-        flags = " ".join(f"--set {shlex.quote(flag)}" for flag in best.configuration.flags())
-        goals = " ".join(
-            f"--set {shlex.quote(one)}" for goal in found.question.goals for one in goal.settings
-        )
+        flags = [*found.question.sets, *best.configuration.flags()]
+        options = " ".join(f"--set {shlex.quote(flag)}" for flag in flags)
         command = f"harness run {shlex.quote(str(found.question.path))}"
-        lines.append(f"  {command} --variant {found.question.variant} {goals} {flags}")
+        lines.append(f"  {command} --variant {found.question.variant} {options}")
     worth = binding(found.worths)
     if found.worths:
         name = worth.constraint if worth else "none of these: the calls' own time"

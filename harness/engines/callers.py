@@ -15,10 +15,6 @@ from harness.pipeline.progress import Progress
 from harness.records import HITS, Record, lost
 from harness.workload import review_index, think_s
 
-AT_LEAST_S = 1e-3
-"""Between two requests of a user who was refused: a refusal takes no time, and no think time would
-then be a loop that never ends."""
-
 KEEP_ALIVE_S = 60.0
 """Less than the service's 75 s, so that no call meets a connection that is just being closed."""
 
@@ -39,6 +35,7 @@ class Callers:
         records: the service's rows so far.
         answers: request key -> answer.
         intended: request key -> intended start, loop time, of all that was asked.
+        items: request keys of what was handed in as batches, but for what was refused.
         truths: request key -> true label, where the corpus knows it.
         stopped: why the run was ended before its end, or None.
     """
@@ -49,6 +46,7 @@ class Callers:
         self.records: list[Record] = []
         self.answers: dict[str, Answer] = {}
         self.intended: dict[str, float] = {}
+        self.items: dict[str, None] = {}
         self.truths: dict[str, str] = {}
         self.context = Context(None, 0)
         self.stopped: Stop | None = None
@@ -123,9 +121,3 @@ class Callers:
                     hits=sum(row.cache in HITS for row in new),
                 )
             )
-
-
-def body_of(review: Review) -> bytes:
-    """What a caller sends about a review."""
-    told = {"text": review.content, "title": review.title, "category": review.category}
-    return msgspec.json.encode(told)

@@ -97,7 +97,7 @@ def result_of(
         money=money,
         in_doubt=in_doubt,
         client_findings=judged,
-        submitted=None if visits is None else tuple(visits.intended),
+        submitted=None if visits is None else (*visits.intended, *visits.items),
         truths=None if visits is None else visits.truths,
     )
 

@@ -6,7 +6,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-_VERDICT = {True: "[green]agrees[/]", False: "[bold red]differs[/]", None: "[dim]does not apply[/]"}
+_VERDICT = {True: "[green]agrees[/]", False: "[bold red]differs[/]", None: "[dim]no verdict[/]"}
 
 
 def agreement_tables(agreements: Sequence[Mapping[str, Any]]) -> Iterator[Table]:

@@ -1,15 +1,21 @@
 """The `[workload]` table: which work there is, and when it comes."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from harness.scenario.arrivals import Arrivals, SpikeArrivals, TraceArrivals
 from harness.scenario.resilience import PositiveSeconds
-from mock_llm.config import Positive, Seconds, Table
+from mock_llm.config import Positive, Seconds, Share, Table
 from mock_llm.distributions import Distribution
 
 MOST_ARRIVALS = 5_000_000
 
+Kind = Literal["reviewer", "batch", "stream", "abuser"]
+KINDS: tuple[Kind, ...] = ("reviewer", "batch", "stream", "abuser")
+
 _ONLY_WITH = {
+    "mix": ("users",),
     "think": ("users",),
     "think_first": ("users",),
     "ramp_s": ("users",),
@@ -18,6 +24,33 @@ _ONLY_WITH = {
     "duration_s": ("users", "arrivals"),
     "deadline_s": ("users", "arrivals"),
 }
+
+
+class Mix(Table, frozen=True, kw_only=True):
+    """What users are like: shares of all of them, in whatever proportion they are given.
+
+    Attributes:
+        reviewer: have one review labelled, and wait for it.
+        batch: hand in a batch, and look after it until it is done.
+        stream: ask the provider itself, past the service, and read its answer as it comes.
+        abuser: send on and on, whatever they are told.
+        batch_reviews: of each batch.
+        poll_s: between two looks at a batch.
+        abuser_per_s: requests a second of each abuser.
+    """
+
+    reviewer: Share = 0.0
+    batch: Share = 0.0
+    stream: Share = 0.0
+    abuser: Share = 0.0
+    batch_reviews: Annotated[int, Meta(ge=1, le=1000)] = 20
+    poll_s: PositiveSeconds = 1.0
+    abuser_per_s: Annotated[float, Meta(gt=0, le=1000)] = 5.0
+
+    def __post_init__(self) -> None:
+        """Refuse a mix of nobody."""
+        if not any(getattr(self, kind) for kind in KINDS):
+            raise ValueError(f"nobody is in it: give a share to one of {', '.join(KINDS)}")
 
 
 class Workload(Table, frozen=True, kw_only=True):
@@ -36,6 +69,7 @@ class Workload(Table, frozen=True, kw_only=True):
         duration_s: no request begins after it; None is the whole trace, or all that
             `requests_per_user` allows.
         deadline_s: how long a caller waits for its answer, sent along with its request; None waits.
+        mix: what users are like; None: all are reviewers.
         think: from the end of a user's request to the intended start of its next, seconds.
         think_first: users who have come think before their first request too, so that a crowd does
             not ask as one.
@@ -51,6 +85,7 @@ class Workload(Table, frozen=True, kw_only=True):
     arrivals: Arrivals | None = None
     duration_s: PositiveSeconds | None = None
     deadline_s: PositiveSeconds | None = None
+    mix: Mix | None = None
     think: Distribution = 0.0
     think_first: bool = False
     ramp_s: Seconds = 0.0

@@ -220,6 +220,8 @@ def user_answers(case: Case) -> Iterator[Answer]:
     think_s, users = case.think.mean, work.users
     low, high = loop_throughput_bounds(users, think_s, mean_s, stream.servers)
     usual = case.obstacles(high * (work.duration_s or 0.0), high)
+    if work.mix is not None:
+        usual.append("workload.mix: users are of several kinds")
     figures = {"throughput_per_s_min": low, "throughput_per_s_max": high}
     yield answer("asymptotic bounds (Little)", "bound", "any law of service", figures, usual)
     if users > stream.places:

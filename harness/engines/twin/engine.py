@@ -53,6 +53,8 @@ def _not_modelled(prepared: Prepared) -> Iterator[str]:
     settings, upstream = prepared.scenario.pipeline, prepared.scenario.upstream
     if settings.redis_url is not None:
         yield "pipeline.redis_url"
+    if prepared.scenario.workload.mix is not None:
+        yield "workload.mix"
     if upstream.cassette is not None:
         yield "upstream.cassette"
     if upstream.keys:

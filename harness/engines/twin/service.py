@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from harness.corpus.review import Review
+from harness.engines.asking import AT_LEAST_S, review_body
 from harness.engines.base import OnProgress, Prepared
-from harness.engines.callers import AT_LEAST_S, KEEP_ALIVE_S, SLICES, Callers, body_of
+from harness.engines.callers import KEEP_ALIVE_S, SLICES, Callers
 from harness.engines.twin.clock import Alarm, Clock, Flow, Interrupt, Process
 from harness.engines.twin.endpoint import Endpoint
 from harness.engines.twin.processor import TwinProcessor
@@ -33,7 +34,7 @@ Back = Callable[[float], None]
 class Told:
     """Who waits for a request is called back when it has ended.
 
-    Args:
+    Attributes:
         back: takes what became of the request.
     """
 
@@ -242,7 +243,7 @@ class TwinCallers(Callers):
         """What the service makes of a review's body; None: it refuses it."""
         if id(review) not in self._asked:
             try:
-                found = review_of(read_body(body_of(review), ReviewIn), 0)
+                found = review_of(read_body(review_body(review), ReviewIn), 0)
             except Complaint:
                 found = None
             self._asked[id(review)] = found

@@ -1,15 +1,19 @@
 """All engines on one scenario, and whether they say the same.
 
 Theory of operation. Engines that were asked are compared in pairs, each with the one that it should
-equal: `sim` with `virtual` to the last row, `virtual` with `live` within bands. What agrees need
-not be right, and `witnesses` says what an agreement is worth.
+equal: `sim` with `virtual` to the last row, `virtual` with `live` within bands, `theory` with
+replications by the fastest there is. What agrees need not be right, and `witnesses` says what an
+agreement is worth.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 
+from harness.engines.base import Prepared
 from harness.experiments.agree.checks import Agreement, Check, equal, near
+from harness.experiments.agree.closed import REPLICATIONS, against_theory, says_something
 from harness.experiments.agree.rows import Difference, Moment, first_difference
-from harness.experiments.run import ENGINES, Run
+from harness.experiments.run import SIM, THEORY, Run, run_one
 
 __all__ = [
     "DEFAULT",
@@ -20,10 +24,14 @@ __all__ = [
     "agreements",
     "comparable",
     "first_difference",
+    "fly_all",
     "witnesses",
 ]
 
-DEFAULT = tuple(name for name in ("theory", "sim", "virtual") if name in ENGINES)
+_REPEATED = (SIM, "virtual")
+"""Who repeats a run for theory's sake, the fastest first."""
+
+DEFAULT = (THEORY, SIM, "virtual")
 """Who is asked unless others are named: `live` takes as long as it says."""
 
 _PAIRS: tuple[tuple[str, str, Callable[[Run, Run], Agreement]], ...] = (
@@ -34,7 +42,37 @@ _PAIRS: tuple[tuple[str, str, Callable[[Run, Run], Agreement]], ...] = (
 
 def comparable(engines: Collection[str]) -> bool:
     """Whether there are two of them that can be compared."""
-    return any(left in engines and right in engines for left, right, _ in _PAIRS)
+    pairs = [(left, right) for left, right, _ in _PAIRS]
+    pairs += [(THEORY, one) for one in _REPEATED]
+    return any(left in engines and right in engines for left, right in pairs)
+
+
+def fly_all(
+    prepared: Prepared, *, variant: str, expect: str, engines: Sequence[str], seeds: Sequence[int]
+) -> Iterator[Run]:
+    """Run a variant on all engines, and once more for each replication that theory needs.
+
+    Args:
+        prepared: the variant.
+        variant: its name.
+        expect: see `run_one`.
+        engines: by name; theory runs once.
+        seeds: of every engine; for theory the engine that repeats goes on behind the last.
+
+    Raises:
+        InputError: an engine refuses it.
+    """
+    fly = partial(run_one, prepared, variant=variant, expect=expect)
+    theory = fly(engine=THEORY, seed=seeds[0]) if THEORY in engines else None
+    if theory is not None:
+        yield theory
+    for engine in engines:
+        for seed in seeds if engine != THEORY else ():
+            yield fly(engine=engine, seed=seed)
+    again = next((one for one in _REPEATED if one in engines), None)
+    if theory is not None and again is not None and says_something(theory):
+        for n in range(REPLICATIONS - len(seeds)):
+            yield fly(engine=again, seed=seeds[-1] + 1 + n)
 
 
 def agreements(runs: Sequence[Run]) -> list[Agreement]:
@@ -46,12 +84,20 @@ def agreements(runs: Sequence[Run]) -> list[Agreement]:
     found: dict[tuple[str, int], dict[str, Run]] = {}
     for run in runs:
         found.setdefault((run.variant, run.seed), {})[run.engine] = run
-    return [
+    told = [
         compare(group[left], group[right])
         for group in found.values()
         for left, right, compare in _PAIRS
         if left in group and right in group
     ]
+    closed = {run.variant: run for run in runs if run.engine == THEORY}
+    for variant, theory in closed.items():
+        for engine in _REPEATED:
+            again = [run for run in runs if (run.variant, run.engine) == (variant, engine)]
+            if again:
+                told.append(against_theory(theory, again))
+                break
+    return told
 
 
 def witnesses(runs: Sequence[Run], told: Sequence[Agreement]) -> list[str]:
@@ -64,6 +110,7 @@ def witnesses(runs: Sequence[Run], told: Sequence[Agreement]) -> list[str]:
             "that they agree shows that the twin orders events as the code does. A mistake inside "
             "one of those objects both make alike, and this comparison cannot see it."
         )
+    lines += _closed_forms([one for one in told if one.left == THEORY])
     live = next((one for one in told if one.right == "live"), None)
     lines.append(
         "live, the witness against the virtual clock and the twin's order of events, was not "
@@ -73,3 +120,19 @@ def witnesses(runs: Sequence[Run], told: Sequence[Agreement]) -> list[str]:
         else "live was asked: the same objects on a clock and a network that are real."
     )
     return lines
+
+
+def _closed_forms(told: Sequence[Agreement]) -> Iterator[str]:
+    """What closed forms, the witness that shares nothing, had to say."""
+    checks = [check for one in told for check in one.checks]
+    judged = [check for check in checks if check.agreed is not None]
+    if not told:
+        yield "closed forms share nothing with the code, and were not asked: --engines theory,sim"
+    elif not judged:
+        yield "closed forms share nothing with the code, and none of them applies here"
+    else:
+        inside = sum(check.agreed is True for check in judged)
+        yield (
+            f"closed forms share nothing with the code: {inside} of the {len(judged)} figures that "
+            "they give are inside the interval of replications"
+        )

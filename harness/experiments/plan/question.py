@@ -27,6 +27,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
         knobs: what may be changed.
         configurations: every way to set them.
         engine: which makes the runs.
+        sets: what is set for all, the goals' own included.
     """
 
     path: Path
@@ -37,6 +38,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     knobs: tuple[Knob, ...]
     configurations: tuple[Configuration, ...]
     engine: str
+    sets: tuple[str, ...]
 
     @property
     def notes(self) -> list[str]:
@@ -79,7 +81,8 @@ def ask(
     engine_named(engine)
     plain = load_file(path, sets, variant).resolve(variant)
     read = tuple(parse_goal(text, plain.workload.kind) for text in goals)
-    file = load_file(path, [*sets, *settings_of(read)], variant)
+    fixed = (*sets, *settings_of(read))
+    file = load_file(path, fixed, variant)
     scenario = file.resolve(variant)
     bounds = promises_of(scenario.slo, read, [parse_promise(text) for text in slo])
     knobs = tuple(parse_knob(text, scenario.upstream.throttle) for text in over)
@@ -95,6 +98,7 @@ def ask(
         knobs=knobs,
         configurations=tuple(found),
         engine=engine,
+        sets=fixed,
     )
 
 

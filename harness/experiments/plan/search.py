@@ -181,7 +181,7 @@ class Search:
         )
 
     def next_cheaper(self, best: Candidate) -> Candidate | None:
-        """The next cheaper one than the winner, run on the same seeds.
+        """The next cheaper one than the winner, run on a few of the same seeds.
 
         That is: for the same dollars as much else as can be, but less than the winner takes; or,
         where nothing is as dear as that, fewer dollars.
@@ -200,7 +200,7 @@ class Search:
         nearest = max(same, key=_takes, default=None)
         nearest = nearest or max(less, key=lambda one: one.cost_usd, default=None)
         if nearest is not None:
-            self.extend([nearest], len(best.points))
+            self.extend([nearest], SEEDS)
         return nearest
 
     def closest(self) -> Candidate | None:

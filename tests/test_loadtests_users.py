@@ -1,0 +1,112 @@
+"""`locust -f loadtests/users.py`: users of every kind, mistakes, and an end that leaves nothing."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from commands import files, mentioning
+from locusts import SMALL, USERS, locust
+
+MIXED = SMALL.replace("workers = 20", "workers = 40\nrate_limit = 30").replace(
+    "deadline_s = 5",
+    "deadline_s = 5\nmix = { reviewer = 0.4, batch = 0.2, stream = 0.2, abuser = 0.2, "
+    "batch_reviews = 3, poll_s = 0.2, abuser_per_s = 10 }",
+)
+
+
+def results(folder: Path) -> dict[str, Any]:
+    """The run that was written down."""
+    found = json.loads((folder / "out" / "base-live-1" / "run.json").read_text())
+    return dict(found.get("run", found))
+
+
+def test_users_of_every_kind_are_counted_alike(tmp_path: Path) -> None:
+    """Users, service and mock have the same calls and dollars of each; an abuser is refused."""
+    scenario = tmp_path / "mixed.toml"
+    scenario.write_text(MIXED)
+    options = ["--scenario", str(scenario), "--out", str(tmp_path / "out"), "-t", "6s"]
+    with locust(tmp_path, "alone", "--headless", "--only-summary", *options) as running:
+        code = running.code()
+    assert code in {0, 1, 3}, running.said
+    counted = results(tmp_path)["reconciliation"]
+    assert counted["differences"] == []
+    assert counted["lost"] == []
+    assert set(counted["kinds"]) == {"review", "batch", "stream", "abuse"}
+    assert all(kind["users"]["attempts"] > 0 for kind in counted["kinds"].values())
+    lines = next(tmp_path.rglob("asked.jsonl")).read_text().splitlines()
+    asked = [json.loads(line) for line in lines]
+    refused = {one["kind"] for one in asked if one["status"] == 429}
+    assert refused == {"abuse"}
+    assert "GreenletExit" not in running.said
+    for row in ("stream: time to first token", "stream: time between tokens", "queue wait"):
+        assert f"PHASE    {row}" in running.said
+
+
+def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    """Whatever is wrong is told in a line before anything starts; no file and no child is left."""
+    scenario = tmp_path / "small.toml"
+    scenario.write_text(SMALL)
+    given = ["--headless", "--scenario", str(scenario)]
+    with ExitStack() as held:
+        taken = held.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
+        closed = socket.create_server(("127.0.0.1", 0))
+        gone = closed.getsockname()[1]
+        closed.close()
+        mistakes = {
+            "gone.toml": ["--headless", "--scenario", "gone.toml"],
+            "unknown variant 'x'": [*given, "--variant", "x"],
+            "workload.user": [*given, "--set", "workload.user=3"],
+            "-u 0: must be more than 0": [*given, "-u", "0"],
+            "give a higher -r": [*given, "-u", "100", "-r", "1", "-t", "9s"],
+            f"--service-port {taken}": [*given, "--service-port", str(taken)],
+            f"--web-port {taken}": [*given[1:], "--web-host", "127.0.0.1", "-P", str(taken)],
+            "cannot be reached": [*given, "--host", f"http://127.0.0.1:{gone}"],
+            "--out": [*given, "--out", str(scenario / "out")],
+            "--mock-url": [
+                *(*given, "--host", "http://127.0.0.1:9"),
+                *("--set", "workload.mix={stream=1}"),
+            ],
+        }
+        before = files(tmp_path)
+        running = [held.enter_context(begun(tmp_path, words)) for words in mistakes.values()]
+        for what, process in zip(mistakes, running, strict=True):
+            out, err = process.communicate(timeout=60)
+            assert (process.returncode, out, err.count("\n")) == (2, "", 1), (what, err)
+            assert what in err
+    assert files(tmp_path) == before
+    assert mentioning(str(tmp_path)) == []
+
+
+def begun(folder: Path, words: list[str]) -> "subprocess.Popen[str]":
+    """Locust with these options, its two outputs apart."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "locust", "-f", str(USERS), *words],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(folder)},
+    )
+
+
+def test_ctrl_c_keeps_what_was_done_and_ends_everything(tmp_path: Path) -> None:
+    """With two workers there is one stack; Ctrl-C ends all of it, and the rows so far are kept."""
+    scenario = tmp_path / "small.toml"
+    scenario.write_text(SMALL)
+    options = ["--scenario", str(scenario), "--out", str(tmp_path / "out"), "-t", "60s"]
+    with locust(tmp_path, "two", "--headless", "--processes", "2", *options) as running:
+        running.until("POST +review +[1-9]")
+        mocks = [line for line in mentioning(str(tmp_path)) if "mock_llm" in line]
+        running.running.send_signal(signal.SIGINT)
+        code = running.code()
+    assert len(mocks) == 1
+    assert code == 130, running.said
+    assert results(tmp_path)["stopped"] == "interrupted"
+    assert results(tmp_path)["requests"] > 0
+    assert mentioning(str(tmp_path)) == []
