@@ -1,7 +1,7 @@
 """The harness from Python, in one function: a scenario in, runs out.
 
-    runs = fly(Path("scenarios/timeout_crisis.toml"), "pipeline.concurrency=10", variant="after")
-    print(runs[0].report["throughput_per_s"])
+runs = fly(Path("scenarios/timeout_crisis.toml"), "pipeline.concurrency=10", variant="after")
+print(runs[0].report["throughput_per_s"])
 """
 
 from collections.abc import Iterable
