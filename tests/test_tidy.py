@@ -30,7 +30,7 @@ LONGEST_FUNCTION = 60
 MEDIAN_FILE = 150
 MEDIAN_FUNCTION = 8
 P90_FUNCTION = 25
-LARGEST_PRODUCT = 28_000  # lines of code: a docstring that says more shall cost nothing
+LARGEST_PRODUCT = 31_000  # lines of code: a docstring that says more shall cost nothing
 
 # From the bottom to the top: a layer imports from itself and from those before it.
 # `testing` is a top beside `cli`: it is in nobody's use but the user's, and needs the engines only.
