@@ -177,7 +177,11 @@ class Searching(Clocked):
         meter.stop()
         self._meter = None
         until = time.monotonic() - settle_s
-        asked = [one for one in session.sight.rows if until - hold_s <= one.t_end < until]
+        asked = [
+            one
+            for one in session.sight.rows
+            if until - hold_s <= one.t_end < until and one.kind != "stream"  # not the service's
+        ]
         bounds = promises(session.choice.prepared.scenario.slo)
         busy = {one.name: one.cpu_share for one in meter.strains()}
         now = tried(level, asked, hold_s, bounds, busy)

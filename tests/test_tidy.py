@@ -30,7 +30,7 @@ LONGEST_FUNCTION = 60
 MEDIAN_FILE = 150
 MEDIAN_FUNCTION = 8
 P90_FUNCTION = 25
-LARGEST_PRODUCT = 28_000  # lines of code: a docstring that says more shall cost nothing
+LARGEST_PRODUCT = 31_000  # lines of code: a docstring that says more shall cost nothing
 
 # From the bottom to the top: a layer imports from itself and from those before it.
 # `testing` is a top beside `cli`: it is in nobody's use but the user's, and needs the engines only.
@@ -42,6 +42,7 @@ LEAVES = ("mock_llm.rng", "mock_llm.distributions", "mock_llm.tokens", "mock_llm
 ENTRY_POINTS = {"harness.cli.main": "[project.scripts]", "mock_llm.__main__": "python -m mock_llm"}
 ENTRY_POINTS |= {"harness.testing.plugin": "[project.entry-points.pytest11]"}
 ENTRY_POINTS |= {"loadtests.users": "locust -f loadtests/users.py"}
+ENTRY_POINTS |= {"harness.experiments.flights": "the scripts in scenarios/"}
 
 SWALLOWS = {
     "harness.pipeline.dispatch": "a job that is stopped has cancelled itself",

@@ -34,7 +34,7 @@ Back = Callable[[float], None]
 class Told:
     """Who waits for a request is called back when it has ended.
 
-    Args:
+    Attributes:
         back: takes what became of the request.
     """
 

@@ -29,8 +29,8 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
         left: of the first engine; None where it says nothing.
         right: of the second.
         tolerance: in words.
-        agreed: None where it does not apply.
-        why: it does not apply, or what else there is to say.
+        agreed: None where there is no verdict.
+        why: there is none, or what else there is to say.
     """
 
     metric: str

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from harness.experiments.plan.curve import Dot, knee
-from harness.experiments.plan.judge import missed, tightest, value
+from harness.experiments.plan.judge import missed, tightest
 from harness.experiments.plan.knobs import Knob
 from harness.experiments.plan.levers import Worth, worths
 from harness.experiments.plan.question import Question
@@ -26,12 +26,10 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         missed: the promise that it broke the most, or None.
-        value: the figure of the tightest promise.
         agrees: whether the planning engine had the same figures with that seed.
     """
 
     missed: str | None
-    value: float
     agrees: bool
 
 
@@ -130,7 +128,7 @@ def plan(
         why=why,
         tightest=about,
         worths=bought,
-        verified=_verified(question, best, cheaper, about, sweep),
+        verified=_verified(question, best, cheaper, sweep),
         curve=curve,
     )
 
@@ -151,7 +149,6 @@ def _verified(
     question: Question,
     best: Candidate | None,
     cheaper: Candidate | None,
-    about: Bound,
     sweep: Sweep,
 ) -> dict[str, Verified]:
     """Both on the engine with the real code, once each; the cheaper one with a seed it misses."""
@@ -163,11 +160,7 @@ def _verified(
         asked["cheaper"] = (cheaper, next(misses, 0))
     tasks = [msgspec.structs.replace(one.seed(n), engine=VERIFIER) for one, n in asked.values()]
     return {
-        name: Verified(
-            missed=missed(point, question.bounds),
-            value=value(point, about),
-            agrees=_same(point, one.points[n]),
-        )
+        name: Verified(missed=missed(point, question.bounds), agrees=_same(point, one.points[n]))
         for (name, (one, n)), point in zip(asked.items(), sweep(tasks), strict=True)
     }
 

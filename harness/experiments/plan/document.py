@@ -6,7 +6,7 @@ from typing import Any
 from harness.experiments.plan.answer import Plan
 from harness.experiments.plan.curve import frontier
 from harness.experiments.plan.goal import shown
-from harness.experiments.plan.judge import predicted, sure_share, value
+from harness.experiments.plan.judge import missed, predicted, sure_share, value
 from harness.experiments.plan.levers import binding
 from harness.experiments.plan.search import SAME_DOLLARS, Candidate
 
@@ -100,8 +100,9 @@ def price_of(plan: Plan) -> tuple[str, Callable[[Candidate], float]]:
 
 
 def on_frontier(plan: Plan) -> list[Candidate]:
-    """What nothing beats in both cost and time, the cheapest first; of all that ran."""
-    ran = [one for one in plan.candidates if one.points]
+    """What nothing beats in both cost and time, the cheapest first; all other promises kept."""
+    others = [bound for bound in plan.question.bounds if bound is not plan.tightest]
+    ran = [one for one in plan.candidates if one.points and not missed(one.points[0], others)]
     sign = -1 if ">" in plan.tightest.op else 1
     _, price = price_of(plan)
     dots = [(price(one), sign * value(one.points[0], plan.tightest)) for one in ran]
