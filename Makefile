@@ -1,5 +1,5 @@
 # Every recipe is one line of work; all of them use the environment that `make setup` makes.
-.PHONY: setup run test fuzz swarm lint types gate bench mock clean
+.PHONY: setup run test fuzz swarm lint types gate bench closed-forms mock clean
 
 setup:  ## make .venv with everything that the tests need
 	python3 -m venv .venv && .venv/bin/pip install -q -c constraints.txt -e '.[test]'
@@ -27,6 +27,9 @@ gate:  ## figures against the committed baselines
 
 bench:  ## speed and memory of the virtual engine, speed of the twin
 	.venv/bin/python tests/benchmarks/virtual_engine.py && .venv/bin/python tests/benchmarks/twin.py
+
+closed-forms:  ## the twin against queueing theory, row by row; about a quarter of an hour
+	.venv/bin/python tests/closed_forms.py
 
 mock:  ## the stand-in for OpenRouter on port 8000, until Ctrl-C
 	.venv/bin/harness mock scenarios/timeout_crisis.toml

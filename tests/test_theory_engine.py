@@ -185,6 +185,7 @@ def test_users_are_a_closed_loop(scenario: Path) -> None:
         ("pipeline.budget={run_usd=1.0}", "pipeline.budget is set"),
         ("pipeline.cache='memory'", "the cache answers repeats"),
         ("pipeline.attempt_timeout_s=200.0", "0.14 of the attempts take longer"),
+        ("pipeline.queue.size=0", "lets nobody in"),
         ("workload.deadline_s=300.0", "would pass their 300 s"),
         ("workload.duration_s=5000.0", "too short for a steady state"),
         ("workload.arrivals.rate_per_s=0.06", "the load is 1.20 of what can be served"),

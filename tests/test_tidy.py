@@ -42,6 +42,7 @@ LEAVES = ("mock_llm.rng", "mock_llm.distributions", "mock_llm.tokens", "mock_llm
 ENTRY_POINTS = {"harness.cli.main": "[project.scripts]", "mock_llm.__main__": "python -m mock_llm"}
 ENTRY_POINTS |= {"harness.testing.plugin": "[project.entry-points.pytest11]"}
 ENTRY_POINTS |= {"loadtests.users": "locust -f loadtests/users.py"}
+ENTRY_POINTS |= {"harness.experiments.flights": "the scripts in scenarios/"}
 
 SWALLOWS = {
     "harness.pipeline.dispatch": "a job that is stopped has cancelled itself",

@@ -17,7 +17,7 @@ from simpy.events import NORMAL, Event, EventPriority, Process
 __all__ = ["LATE", "Alarm", "Clock", "Flow", "Interrupt", "Limit", "Process", "Turn"]
 
 Interrupt = simpy.Interrupt
-LAST = NORMAL + 1  # SimPy's priority: less is sooner
+LAST = EventPriority(NORMAL + 1)  # less is sooner
 T = TypeVar("T")
 Flow = Generator[Event, Any, T]
 """Work of a process: it yields what it waits for, and returns a T."""
@@ -109,13 +109,10 @@ class Clock(simpy.Environment):
         self._put(when, alarm)
         return alarm
 
-    def call_last(self, order: int, function: Callable[..., object], /, *args: Any) -> None:
-        """Call a function at this moment, when all else has happened that happens now.
-
-        Of several those of the lowest order come first.
-        """
+    def call_last(self, function: Callable[..., object], /, *args: Any) -> None:
+        """Call a function at this moment, when all else has happened that happens now."""
         alarm: Any = Alarm(function, args)
-        heappush(self._queue, (self._now, EventPriority(LAST + order), next(self._eid), alarm))
+        heappush(self._queue, (self._now, LAST, next(self._eid), alarm))
 
     def call_soon_threadsafe(self, function: Callable[..., object], /, *args: Any) -> Alarm:
         """Call a function at this moment: what a signal's handler asks a loop for."""

@@ -1,18 +1,17 @@
 """The connections between those who ask and the service: no time, but an order.
 
 Theory of operation. Over HTTP nothing takes virtual time, but it takes longer than all else that
-happens at the same instant. What comes over several connections at once is read in the order in
-which they were opened, and what it leads to comes after all of it: in the next round. An idle
+happens at the same instant. What is sent over several connections at once, in one turn of the loop,
+is read in the order in which they were opened; else who sends first is read first. An idle
 connection is taken up again by whoever asks next, the one that has rested longest first.
 """
 
 from collections import deque
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
 
 from harness.engines.twin.clock import Clock
-
-_MOST = 10**9  # connections; what is carried in one round comes before all of the next
 
 
 class Wires:
@@ -27,7 +26,7 @@ class Wires:
         self._clock, self._keep_s = clock, keep_s
         self._idle: deque[tuple[int, float]] = deque()
         self._opened = 0
-        self._instant, self._round = -1.0, 0
+        self._sent: list[tuple[int, Callable[..., object], tuple[Any, ...]]] = []
 
     def take(self) -> int:
         """A connection for a call: its number."""
@@ -45,9 +44,11 @@ class Wires:
 
     def carry(self, number: int, function: Callable[..., object], *args: Any) -> None:
         """Call a function when all else has happened that happens now."""
-        after = self._round + 1 if self._instant == self._clock.time() else 0
-        self._clock.call_last(after * _MOST + number, self._come, after, function, args)
+        if not self._sent:
+            self._clock.call_at(self._clock.time(), self._turn)
+        self._sent.append((number, function, args))
 
-    def _come(self, nth: int, function: Callable[..., object], args: tuple[Any, ...]) -> None:
-        self._instant, self._round = self._clock.time(), nth
-        function(*args)
+    def _turn(self) -> None:
+        sent, self._sent = sorted(self._sent, key=itemgetter(0)), []
+        for _, function, args in sent:
+            self._clock.call_last(function, *args)

@@ -1,0 +1,160 @@
+"""The table of queues with a closed form: what `make closed-forms` and its test run the twin on."""
+
+from collections.abc import Callable, Iterator
+from math import log
+from typing import NamedTuple
+
+from harness.theory.erlang import MMc, erlang_b
+from harness.theory.finite import mmck
+from harness.theory.general import moments, pollaczek_khinchine
+from harness.theory.impatience import Abandonment, erlang_a, mmc_d
+from mock_llm.distributions import (
+    Constant,
+    Distribution,
+    Exponential,
+    Gamma,
+    Lognormal,
+    Mixture,
+    Part,
+)
+from mock_llm.rng import Keyed
+
+UNIT_S = 1000.0
+MANY = 10**6
+EXPONENTIAL = Exponential(mean=UNIT_S)
+OFTEN = (1 + (3 / 5) ** 0.5) / 2
+HYPER = Mixture(  # cv2 = 4 with balanced means
+    parts=(
+        Part(weight=OFTEN, dist=Exponential(mean=UNIT_S / 2 / OFTEN)),
+        Part(weight=1 - OFTEN, dist=Exponential(mean=UNIT_S / 2 / (1 - OFTEN))),
+    )
+)
+Patience = Callable[[int, str], float]
+
+
+class Queueing(NamedTuple):
+    """One queue.
+
+    Attributes:
+        name: of its rows.
+        arrival: per service.
+        servers: c.
+        requests: of one run.
+        service: its law.
+        waiting: places in the queue; 0: the servers are the provider's slots, which then refuses.
+        patience: of (seed, key): services that a caller waits to be served.
+        filling: share of a run that it takes until the queue is what it stays; for MSER-5 looks in
+            the first half of what comes then.
+        effort: how many times as long as usual the recursion goes on.
+    """
+
+    name: str
+    arrival: float
+    servers: int
+    requests: int
+    service: Distribution = EXPONENTIAL
+    waiting: int = MANY
+    patience: Patience | None = None
+    filling: float = 0.0
+    effort: int = 1
+
+
+class Row(NamedTuple):
+    """A figure of a queue, and what it is in closed form.
+
+    Attributes:
+        queue: which.
+        figure: `sojourn` or `wait` of those served, `wait of all`, or the share `lost`.
+        value: in closed form.
+    """
+
+    queue: Queueing
+    figure: str
+    value: float
+
+
+def fixed(limit: float) -> Patience:
+    """Everybody waits for so long."""
+    return lambda _seed, _key: limit
+
+
+def exponential(rate: float) -> Patience:
+    """Everybody leaves at that rate."""
+    return lambda seed, key: -log(Keyed(seed).uniform("patience", key)) / rate
+
+
+def rows() -> list[Row]:
+    """The table."""
+    return [*_erlang(), *_finite(), *_general(), *_impatient()]
+
+
+def _erlang() -> Iterator[Row]:
+    for servers, arrival, requests in (
+        (1, 0.8, 5_000),
+        (5, 3.0, 5_000),
+        (5, 4.0, 5_000),
+        (5, 4.5, 10_000),
+        (50, 45.0, 10_000),
+        (50, 48.0, 20_000),
+    ):
+        queue = Queueing(f"M/M/{servers} {arrival:g}", arrival, servers, requests)
+        yield Row(queue, "sojourn", MMc(arrival, 1.0, servers).sojourn_s)
+    for servers, load in ((5, 4.0), (10, 8.0), (50, 45.0), (50, 50.0)):
+        queue = Queueing(f"M/M/{servers}/{servers} {load:g}", load, servers, 5_000, waiting=0)
+        yield Row(queue, "lost", erlang_b(servers, load))
+
+
+def _finite() -> Iterator[Row]:
+    for arrival, servers, places, requests, filling in (
+        (0.8, 1, 5, 5_000, 0.0),
+        (6.0, 5, 10, 5_000, 0.0),
+        (50.0, 50, 150, 20_000, 0.0),
+        (60.0, 50, 10050, 90_000, 0.7),
+    ):
+        name = f"M/M/{servers}/{places} {arrival:g}"
+        found = mmck(arrival, 1.0, servers, places)
+        queue = Queueing(
+            *(name, arrival, servers, requests),
+            waiting=places - servers,
+            filling=filling,
+            effort=8 if places == 150 else 1,  # at full load, and seldom full
+        )
+        yield Row(queue, "lost", found.lost)
+        yield Row(queue, "wait", found.wait_s)
+
+
+def _general() -> Iterator[Row]:
+    laws: dict[str, Distribution] = {
+        "M/D/1": Constant(value=UNIT_S),
+        "M/E2/1": Gamma(shape=2.0, scale=UNIT_S / 2),
+        "M/LN/1": Lognormal(mean=UNIT_S, sigma=1.0),
+        "M/H2/1": HYPER,
+    }
+    for name, law in laws.items():
+        wait = pollaczek_khinchine(0.8 / UNIT_S, moments(law)) / UNIT_S
+        yield Row(Queueing(f"{name} 0.8", 0.8, 1, 5_000, service=law), "sojourn", wait + 1)
+
+
+def _impatient() -> Iterator[Row]:
+    asked: list[tuple[Queueing, Abandonment]] = []
+    for arrival, servers, mean, requests in (
+        (4.0, 5, 2.0, 5_000),
+        (6.0, 5, 2.0, 5_000),
+        (48.0, 50, 30.0, 20_000),
+        (100.0, 50, 30.0, 20_000),
+    ):
+        name = f"M/M/{servers}+M({mean:g}) {arrival:g}"
+        queue = Queueing(name, arrival, servers, requests, patience=exponential(1 / mean))
+        asked.append((queue, erlang_a(arrival, 1.0, servers, mean)))
+    for arrival, servers, limit, requests in (
+        (5.0, 5, 1.0, 5_000),
+        (6.0, 5, 1.0, 5_000),
+        (55.0, 50, 1.0, 10_000),
+        (60.0, 50, 30.0, 30_000),
+    ):
+        name = f"M/M/{servers}+D({limit:g}) {arrival:g}"
+        queue = Queueing(name, arrival, servers, requests, patience=fixed(limit))
+        asked.append((queue, mmc_d(arrival, 1.0, servers, limit)))
+    for queue, found in asked:
+        yield Row(queue, "lost", found.p_abandon)
+        yield Row(queue, "wait of all", found.wait_s)
