@@ -11,7 +11,7 @@ from harness.experiments.plan.levers import binding
 from harness.experiments.plan.search import SAME_DOLLARS, Candidate
 
 ORDER = (
-    "cheapest: dollars first, bills within 2 % being the same; then the fewest API keys, slots or "
+    "cheapest: dollars first, bills within 5 % being the same; then the fewest API keys, slots or "
     "workers, and retries"
 )
 

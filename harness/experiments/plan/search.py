@@ -21,8 +21,8 @@ from harness.experiments.points import Point, Task, prepared_for
 from harness.scenario.slo import Bound
 
 Sweep = Callable[[Sequence[Task]], list[Point]]
-SAME_DOLLARS = 1.02
-"""Bills within two per cent of each other are the same: which context goes along varies them."""
+SAME_DOLLARS = 1.05
+"""Bills within five per cent of each other are the same: which context goes along varies them."""
 
 WAVE = 8
 """Configurations that run at once before the next are chosen."""
