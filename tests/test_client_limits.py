@@ -97,7 +97,7 @@ def test_watch_has_one_timer(monkeypatch: pytest.MonkeyPatch) -> None:
     def noted(
         loop: VirtualLoop, when: float, callback: object, *args: object, **more: object
     ) -> object:
-        if "_Watch" in getattr(callback, "__qualname__", ""):
+        if "Watch." in getattr(callback, "__qualname__", ""):
             armed.append(round(when, 6))
         return call_at(loop, when, callback, *args, **more)  # type: ignore[arg-type]
 
