@@ -74,7 +74,7 @@ def test_a_user_without_its_answer_breaks_a_promise() -> None:
 def test_an_abusers_refusal_breaks_no_promise() -> None:
     """Promises are judged by everybody else's requests; a reviewer's refusal still breaks one."""
     one = world()
-    refusal = {"status": 429, "outcome": "rejected"}
+    refusal: dict[str, Any] = {"status": 429, "outcome": "rejected"}
     one.asked[1] = asked("u1.0", 1.0, kind="abuse", **refusal)
     one.records[1] = record("u1.0", 1.0, error="rate_limit", **refusal)
     run = judged(one, 'slo.success_rate=">= 1"', 'slo.attempts="== 3"')
