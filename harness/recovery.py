@@ -5,6 +5,8 @@ the time before the spike was like is what the service has to come back to: the 
 that were answered, and how long they took on average, whatever became of them. From every request
 after the spike a window is looked at. The service is back where the first window is within a tenth
 of before, and all that came after its beginning is as well: a lull in a storm is no recovery.
+Where that cannot be looked at, nothing is said: of a run that ends before a window is over, or had
+hardly a request before the spike, nobody knows whether the service would have been back.
 """
 
 from bisect import bisect_left
@@ -20,6 +22,8 @@ WITHIN = 0.1
 WINDOW_S = 5.0
 LEAST_REQUESTS = 50
 """A window is so long that about as many came in it before the spike: fewer say little."""
+LEAST_BEFORE = 10
+"""The mean of fewer than so many, and how they scatter, is not what a service is usually like."""
 
 
 class Span(NamedTuple):
@@ -69,8 +73,9 @@ def recovery(records: Sequence[Record], spike_s: tuple[float, float] | None) -> 
 
     Returns:
         `recovery_s`, seconds from the spike's end until the service was back; None: it never was,
-        or nothing can be said. `spike`: `from_s`, `to_s`, `window_s`, and what requests met
-        `before`, in it (`meanwhile`) and in the run's last window (`at_last`), see `Span`; or None.
+        or nothing can be said. `spike`: `from_s`, `to_s`, `window_s`, why nothing can be said
+        (`too_few`; None: it can), and what requests met `before`, in it (`meanwhile`) and in the
+        run's last window (`at_last`), see `Span`; or None.
     """
     if spike_s is None or not records:
         return {"recovery_s": None, "spike": None}
@@ -79,14 +84,28 @@ def recovery(records: Sequence[Record], spike_s: tuple[float, float] | None) -> 
     half, begin, end = (line.at(t) for t in (begin_s / 2, begin_s, end_s))
     before = line.span(half, begin)
     window_s = max(WINDOW_S, LEAST_REQUESTS * begin_s / 2 / max(before.requests, 1))
-    back = _back(line, slice(half, begin), end, window_s, before.requests * window_s / begin_s)
+    too_few = _too_few(before.requests, window_s, line.starts[-1] - end_s)
+    back = None
+    if too_few is None:
+        enough = before.requests * window_s / begin_s
+        back = _back(line, slice(half, begin), end, window_s, enough)
     last = line.span(max(line.at(line.starts[-1] - window_s), end), len(line.starts))
     spans = {"before": before, "meanwhile": line.span(begin, end), "at_last": last}
     return {
         "recovery_s": None if back is None else line.starts[back] - end_s,
-        "spike": {"from_s": begin_s, "to_s": end_s, "window_s": window_s}
+        "spike": {"from_s": begin_s, "to_s": end_s, "window_s": window_s, "too_few": too_few}
         | {name: span._asdict() for name, span in spans.items()},
     }
+
+
+def _too_few(before: int, window_s: float, after_s: float) -> str | None:
+    """Why nothing can be said of a spike with so many requests before, and so long after it."""
+    if before < LEAST_BEFORE:
+        return f"too few requests to tell: {before} in the second half of the time before the spike"
+    if after_s < window_s:
+        left = f"they come for {max(after_s, 0.0):.1f} s after the spike"
+        return f"too few requests to tell: {left}, and a window takes {window_s:.1f} s"
+    return None
 
 
 def _back(line: Line, before: slice, end: int, window_s: float, enough: float) -> int | None:
@@ -101,8 +120,6 @@ def _back(line: Line, before: slice, end: int, window_s: float, enough: float) -
             the few that ask are not the measure.
     """
     usual = line.span(before.start, before.stop)
-    if usual.requests < 2:
-        return None
     scatter_s = stdev(line.latencies[before])
 
     def as_before(span: Span) -> bool:

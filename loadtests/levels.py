@@ -163,6 +163,11 @@ class Sawtooth(Shape, frozen=True, kw_only=True, tag="sawtooth", rename={"for_s"
     period: PositiveSeconds
     for_s: PositiveSeconds
 
+    def __post_init__(self) -> None:
+        """Refuse teeth that point down."""
+        if self.high < self.low:
+            raise ValueError(f"high is {self.high}, less than low, {self.low}")
+
     @property
     def length_s(self) -> float:
         """Of all teeth."""
@@ -171,7 +176,7 @@ class Sawtooth(Shape, frozen=True, kw_only=True, tag="sawtooth", rename={"for_s"
     @property
     def most(self) -> int:
         """At a tip."""
-        return max(self.low, self.high)
+        return self.high
 
     def users(self, t: float) -> int:
         """On the tooth that `t` is in."""

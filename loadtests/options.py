@@ -91,6 +91,7 @@ def checked(options: Namespace) -> Choice:
     plain = load_file(path, options.sets)
     variant = options.variant or plain.names()[-1]
     work = plain.resolve(variant).workload
+    _check_locusts(options, work.kind)
     if work.kind == "batch":
         raise InputError(f'--scenario {path}: workload.kind is "batch": a load test has no job')
     plan = plan_of(options, work, path.parent)
@@ -114,6 +115,23 @@ def checked(options: Namespace) -> Choice:
     _check_places(options, choice)
     _tell_locust(options, choice)
     return choice
+
+
+def _check_locusts(options: Namespace, kind: str) -> None:
+    """Locust's own options, which it looks at too late, or which would leave nobody to ask.
+
+    Raises:
+        InputError: one does not go with our users.
+    """
+    if options.processes is not None and options.processes < -1:
+        raise InputError(f"--processes {options.processes}: give a number, or -1: one a core")
+    for option, tags in (("--tags", options.tags), ("--exclude-tags", options.exclude_tags)):
+        if tags is not None:
+            raise InputError(f"{option} {' '.join(tags)}: these users have no tags: leave it out")
+    wanted = "Caller" if kind == "arrivals" or options.open_loop else "Visitor"
+    for name in options.user_classes or ():
+        if name != wanted:
+            raise InputError(f"{name}: is no user class of this scenario: its users are {wanted}")
 
 
 def _overrides(options: Namespace, users: int, ramp_s: float) -> Iterator[str]:
@@ -160,6 +178,8 @@ def _check_results(options: Namespace) -> None:
         InputError: it is not so.
     """
     for option, path in (("--run-json", options.run_json), ("--junit", options.junit)):
+        if option == "--junit" and path == STDOUT:
+            raise InputError("--junit -: takes a file, as standard output has the tables: name one")
         if path and path != STDOUT:
             check_file(option, path)
     if options.predict is not None and options.predict < LEAST_RUNS:
@@ -177,6 +197,8 @@ def _check_places(options: Namespace, choice: Choice) -> None:
         if mix is not None and mix.stream and not options.mock_url:
             raise InputError("--mock-url: is wanted by workload.mix.stream: say who is asked")
         _check_ready(options.host)
+    elif options.mock_url:
+        raise InputError(f"--mock-url {options.mock_url}: goes with --host: say who is driven")
     elif options.service_host in EVERYWHERE:
         every = f"--service-host {options.service_host}"
         raise InputError(f"{every}: name the one address at which its workers find this machine")

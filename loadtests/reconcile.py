@@ -69,6 +69,7 @@ class Reconciled(msgspec.Struct, frozen=True, kw_only=True):
         lost: requests that never reached the service.
         unanswered: that the service knows, and whose users had no answer from it.
         unseen: that the service knows, and of whose users nobody is left.
+        orphans: counts of these; None: there are none.
         estimated_usd: booked by the service for calls whose end it did not wait for.
         billed_usd: for the same calls, by the mock.
     """
@@ -78,6 +79,7 @@ class Reconciled(msgspec.Struct, frozen=True, kw_only=True):
     lost: tuple[str, ...] = ()
     unanswered: tuple[str, ...] = ()
     unseen: tuple[str, ...] = ()
+    orphans: Sides | None = None
     estimated_usd: float = 0.0
     billed_usd: float = 0.0
 
@@ -134,6 +136,7 @@ def reconcile(
         lost=tuple(one.asked.key for one in served if records is not None and _is_lost(one)),
         unanswered=tuple(one.asked.key for one in served if one.records and not one.asked.status),
         unseen=tuple(unseen),
+        orphans=_orphans(unseen, of_service, None if rows is None else of_mock),
         estimated_usd=_spent(guesses),
         billed_usd=_billed(guesses, rows or ()),
     )
@@ -235,5 +238,21 @@ def _sides(
         sides.service = Count(sum(bool(one.records) for one in cases), _sent(kept), _spent(kept))
     if rows is not None:
         seen = [row for one in cases for row in one.rows]
+        sides.mock = Count(None, len(seen), math.fsum(row.billed_usd for row in seen))
+    return sides
+
+
+def _orphans(
+    keys: Sequence[str],
+    of_service: Mapping[str, Sequence[Record]],
+    of_mock: Mapping[str, Sequence[Row]] | None,
+) -> Sides | None:
+    """All counts of requests whose users nobody can ask."""
+    if not keys:
+        return None
+    kept = [record for key in keys for record in of_service[key]]
+    sides = Sides(Count(), service=Count(len(keys), _sent(kept), _spent(kept)))
+    if of_mock is not None:
+        seen = [row for key in keys for row in of_mock.get(key, ())]
         sides.mock = Count(None, len(seen), math.fsum(row.billed_usd for row in seen))
     return sides

@@ -1,27 +1,31 @@
 """What a load test brings back: the same run, rows and JSON as every engine's."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
 from harness.attribution import stages
 from harness.engines.base import EngineResult, Prepared
 from harness.engines.certificate import SENT_BOUND_S
+from harness.experiments.reports import figures_of, slo_of
 from harness.experiments.run import Run, run_of
 from harness.metrics import quantiles
 from harness.pipeline.dispatch import Stop
 from harness.records import Record, lost, moved, requests
 from loadtests.certificate import Certificate
-from loadtests.reconcile import Reconciled
+from loadtests.reconcile import Reconciled, request_of
 from loadtests.search import Found
-from loadtests.sight import Asked
+from loadtests.sight import ABUSE, Asked
 from mock_llm.behaviour import TRANSIT_S
 from mock_llm.ledger import Row, delay_s
 
 ENGINE = "live"
 PROMISED = ("lost", "unanswered")
 """Of which there shall be none, whatever a scenario promises."""
+SPENT = ("lost", "attempts", "cost_usd")
+"""Promises about every request, whoever made it: what was spent is spent."""
 _USERS_TIMES = ("t_intended", "t_sent", "t_end")
 
 
@@ -62,9 +66,10 @@ class Flown(msgspec.Struct, frozen=True, kw_only=True):
 def run_of_test(flown: Flown, certificate: Certificate, counts: Reconciled) -> Run:
     """The run object: rows from the start of the test, from the users' intended starts on.
 
-    A time-out on the user's side is in its latency; what was lost has a row that says so.
+    A time-out on the user's side is in its latency; what was lost has a row that says so. The
+    figures are of all rows, the promises are judged without those of `_set_apart`.
     """
-    records = records_of(flown)
+    records, apart = records_of(flown), _set_apart(flown, counts)
     reasons = [f"the counts differ: {one}" for one in counts.differences]
     result = EngineResult(
         records=records,
@@ -75,7 +80,7 @@ def run_of_test(flown: Flown, certificate: Certificate, counts: Reconciled) -> R
         invalid=(*(() if flown.found else certificate.reasons()), *reasons),
         wall_s=flown.took_s,
         certificate=msgspec.to_builtins(certificate),
-        notes=tuple(_notes(counts)),
+        notes=(*_notes(counts), *_apart_notes(apart)),
         reconciliation=msgspec.to_builtins(counts),
         submitted=tuple(dict.fromkeys(row.key for row in records)),
         spike=flown.spike_s,
@@ -89,6 +94,11 @@ def run_of_test(flown: Flown, certificate: Certificate, counts: Reconciled) -> R
         engine=ENGINE,
         seed=flown.seed,
     )
+    if apart:
+        kept = [row for row in records if request_of(row.key) not in apart]
+        figures = figures_of(flown.prepared, msgspec.structs.replace(result, records=kept))
+        spent = {name: run.report[name] for name in SPENT}
+        run.report["slo"] = slo_of(flown.prepared.scenario.slo, {**figures, **spent})
     if flown.found is not None:
         run.report["search"] = flown.found.report()
         run.report["slo"]["checks"] = [flown.found.check()]
@@ -96,6 +106,20 @@ def run_of_test(flown: Flown, certificate: Certificate, counts: Reconciled) -> R
     run.report["users"] = users_of(flown.asked)
     run.report["added_s"] = added(flown)
     return run
+
+
+def _set_apart(flown: Flown, counts: Reconciled) -> dict[str, str]:
+    """Requests that promises are not judged by -> why not.
+
+    A worker that dies breaks its users' connections: that they left is no fault of the service.
+    """
+    abuse = {one.key: "an abuser's" for one in flown.asked if one.kind == ABUSE}
+    return abuse | dict.fromkeys(counts.unseen, "unseen, of a lost worker")
+
+
+def _apart_notes(apart: Mapping[str, str]) -> Iterator[str]:
+    for why, count in Counter(apart.values()).items():
+        yield f"the promises are judged without {count:,} requests: {why}"
 
 
 def _promise(run: Run, counts: Reconciled) -> None:

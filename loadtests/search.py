@@ -15,7 +15,7 @@ from harness.engines.certificate import SENT_BOUND_S
 from harness.metrics import quantiles
 from harness.report.text import rate
 from harness.scenario.slo import Bound, parse_slo
-from loadtests.sight import Asked
+from loadtests.sight import ABUSE, Asked
 
 JUDGED = ("latency_s", "latency_ok_s", "success_rate", "timeout_rate")
 """Promises that a level can keep; the others are of a whole run."""
@@ -139,11 +139,13 @@ def tried(
 
     Args:
         users: how many there were.
-        asked: requests that ended while the level counted.
+        asked: requests that ended while the level counted; abusers' only tell if it was late.
         counts_s: for how long it did.
         bounds: to be kept, see `promises`.
         busy: process -> share of a core that it used.
     """
+    late_s = quantiles([one.t_sent - one.t_intended for one in asked])["p99"]
+    asked = [one for one in asked if one.kind != ABUSE]
     answered = [one for one in asked if one.outcome == "ok"]
     seen = quantiles([one.t_end - one.t_intended for one in asked])
     n = max(len(asked), 1)
@@ -161,7 +163,6 @@ def tried(
         for one in bounds
         if not one.holds(figures[one.metric])
     ]
-    late_s = quantiles([one.t_sent - one.t_intended for one in asked])["p99"]
     if late_s > SENT_BOUND_S:
         missed.append(f"{_LATE}: p99 {late_s * 1000:.0f} ms")
     return Tried(

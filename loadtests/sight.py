@@ -7,6 +7,9 @@ import msgspec
 
 Outcome = Literal["ok", "timed_out", "failed", "rejected"]
 
+ABUSE = "abuse"
+"""The kind of request whose refusal is no failure: it is what it asks for."""
+
 _OUTCOMES: dict[int, Outcome] = {200: "ok", 408: "timed_out", 500: "failed", 502: "failed"}
 _OUTCOMES |= {504: "timed_out"}
 

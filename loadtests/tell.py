@@ -45,7 +45,9 @@ def _counts(report: Mapping[str, Any]) -> Table:
     table = Table(title="counts", title_justify="left", expand=False)
     for header in ("users", "who counted", "requests", "calls", "cost"):
         table.add_column(header, justify="left" if header == "users" else "right")
-    for kind, sides in report["reconciliation"]["kinds"].items():
+    reconciled = report["reconciliation"]
+    orphans = reconciled["orphans"]
+    for kind, sides in {**reconciled["kinds"], **({"unseen": orphans} if orphans else {})}.items():
         if sides["locust"] is not None:
             table.add_row(kind, "Locust", f"{sides['locust']:,}", "", "")
         for side in ("users", "service", "mock"):

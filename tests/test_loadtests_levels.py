@@ -60,7 +60,9 @@ shapes = st.one_of(
     st.builds("spike:base={},factor={},at={},for={}".format, numbers, numbers, seconds, seconds),
     st.builds("soak:users={},ramp={},for={}".format, numbers, seconds, seconds),
     st.builds(
-        "sawtooth:low={},high={},period=7,for={}".format, numbers, numbers, st.integers(7, 99)
+        "sawtooth:low={0[0]},high={0[1]},period=7,for={1}".format,
+        st.tuples(numbers, numbers).map(sorted),
+        st.integers(7, 99),
     ),
 )
 
@@ -97,6 +99,7 @@ def test_a_search_ends_by_itself() -> None:
         ("soak:users=0,for=3", "users: must be >= 1, got 0"),
         ("soak:users=2.5,for=3", "users: expected a whole number, got the number 2.5"),
         ("soak:users", "'users' is no key=value"),
+        ("sawtooth:low=9,high=3,period=5,for=9", "high: high is 3, less than low, 9"),
         ("search:start=5,up_to=3", "up_to: up_to is 3, less than start, 5"),
     ],
 )

@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from load_worlds import World, asked, certificate, counts_of, driver, flown, record, world
 from rich.console import Console
+from rich.table import Table
 
 from harness.experiments.run import Run, save
 from harness.records import read_jsonl
@@ -68,6 +69,42 @@ def test_a_user_without_its_answer_breaks_a_promise() -> None:
     run = judged(one)
     assert (run.report["lost"], run.report["unanswered"]) == (0, 1)
     assert exit_code(cases_of(run.report)) == FAILED
+
+
+def test_an_abusers_refusal_breaks_no_promise() -> None:
+    """Promises are judged by everybody else's requests; a reviewer's refusal still breaks one."""
+    one = world()
+    refusal = {"status": 429, "outcome": "rejected"}
+    one.asked[1] = asked("u1.0", 1.0, kind="abuse", **refusal)
+    one.records[1] = record("u1.0", 1.0, error="rate_limit", **refusal)
+    run = judged(one, 'slo.success_rate=">= 1"', 'slo.attempts="== 3"')
+    assert exit_code(cases_of(run.report)) == 0
+    assert (run.report["requests"], run.report["rejected"]) == (3, 1)
+    assert run.report["reconciliation"]["kinds"]["abuse"]["users"]["requests"] == 1
+    assert "the promises are judged without 1 requests: an abuser's" in run.report["notes"]
+    one.asked[1] = one.asked[1]._replace(kind="review")
+    assert exit_code(cases_of(judged(one, 'slo.success_rate=">= 1"').report)) == FAILED
+
+
+def test_a_dead_workers_requests_break_no_promise() -> None:
+    """Nobody saw them end: the service and the mock count them in a row of their own."""
+    one = world()
+    del one.asked[1]
+    one.records[1] = record("u1.0", 1.0, status=None, outcome="failed", error="client_left")
+    counts = counts_of(one, orphaned=lambda key: key == "u1.0")
+    run = run_of_test(flown(one, ['slo.success_rate=">= 1"']), certificate(driver()), counts)
+    cases = cases_of(run.report)
+    assert exit_code(cases) == 0
+    assert run.report["verdicts"] == {"client_left": 1}
+    (note,) = [note for note in run.report["notes"] if "judged without" in note]
+    assert note == "the promises are judged without 1 requests: unseen, of a lost worker"
+    orphans = run.report["reconciliation"]["orphans"]
+    assert (orphans["service"]["attempts"], orphans["mock"]["attempts"]) == (1, 1)
+    counted = next(
+        table for table in told(run.report, cases) if getattr(table, "title", "") == "counts"
+    )
+    assert isinstance(counted, Table)
+    assert list(counted.columns[0].cells)[-3:] == ["unseen"] * 3
 
 
 @pytest.mark.parametrize(("late", "code"), [(9, 0), (10, 0), (11, FAILED)])

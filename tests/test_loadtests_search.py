@@ -88,6 +88,16 @@ def test_a_level_fails_by_what_it_misses() -> None:
     assert late.missed == ("the generator is late: p99 200 ms",)
 
 
+def test_an_abusers_refusals_fail_no_level() -> None:
+    """They are no part of what is promised; what their lateness tells of the generator counts."""
+    fine = [asked(n) for n in range(50)]
+    gone = {"status": 429, "outcome": "rejected"}
+    refused = [asked(n, **gone)._replace(kind="abuse") for n in range(50)]
+    assert held(fine + refused) == held(fine)
+    late = [asked(n, late_s=9.0, **gone)._replace(kind="abuse") for n in range(50)]
+    assert held(fine + late).missed
+
+
 def level(users: int, missed: bool, *, busy: float = 0.2, **stages: float) -> Tried:
     """A level by what it was like."""
     why = ("latency",) if missed else ()

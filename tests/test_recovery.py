@@ -10,6 +10,7 @@ from runs import ROOT, flown
 
 from harness.records import Record
 from harness.recovery import recovery
+from harness.report.table import spike_text
 
 SPIKE_S = (20.0, 30.0)
 
@@ -88,6 +89,32 @@ def test_nothing_is_told_of_nothing(spike_s: tuple[float, float] | None) -> None
     assert recovery(second(40), spike_s)["recovery_s"] is None
 
 
+@pytest.mark.parametrize(
+    ("rare", "length", "why"),
+    [
+        (50, 80, "2 in the second half of the time before"),  # one in 5 s: a window of 250 s
+        (5, 38, "come for 7.5 s after the spike, and a window takes 25.0 s"),
+        (1, 33, "come for 2.9 s after the spike, and a window takes 5.0 s"),
+        (1, 25, "come for 0.0 s after the spike"),
+    ],
+)
+def test_too_few_requests_tell_nothing(rare: int, length: int, why: str) -> None:
+    """Of a service that nothing disturbed nobody says that it was never back."""
+    rows = [row for at in range(length) for row in second(at)][::rare]
+    report = recovery(rows, SPIKE_S)
+    assert report["recovery_s"] is None
+    assert why in report["spike"]["too_few"]
+    assert spike_text([report]) == f"after the spike: {report['spike']['too_few']}"
+
+
+def test_a_storm_is_told_before_what_cannot_be() -> None:
+    """Of several seeds one that was never back outweighs one that has too few requests."""
+    slow = [row for at in range(80) for row in second(at, took_s=0.1 if at < 20 else 1.0)]
+    storm, short = recovery(slow, SPIKE_S), recovery(second(1), SPIKE_S)
+    assert storm["spike"]["too_few"] is None
+    assert spike_text([short, storm]).startswith("never back after the spike: 1.0 calls")
+
+
 @pytest.mark.parametrize(("variant", "ends"), [("retries", False), ("budget", True)])
 def test_a_budget_ends_the_storm(variant: str, ends: bool) -> None:
     """Three retries keep the provider's queue full after the spike; a tenth of them does not."""
@@ -97,6 +124,7 @@ def test_a_budget_ends_the_storm(variant: str, ends: bool) -> None:
     assert report["valid"], report["invalid_reasons"]
     assert report["spike"]["before"]["goodput"] > 0.95
     assert (report["recovery_s"] is not None) is ends
+    assert report["spike"]["too_few"] is None
     assert report["slo"]["passed"] is ends
     assert (last["goodput"] > 0.95, last["attempts"] < 1.2) == (ends, ends)
     assert (last["attempts"] > 3) is not ends

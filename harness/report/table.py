@@ -114,9 +114,12 @@ def _spike(group: Sequence[Report]) -> Iterator[str]:
 
 def spike_text(told: Sequence[Report]) -> str:
     """The same, of runs that had one."""
-    if any(report["recovery_s"] is None for report in told):
-        calls = fmean(report["spike"]["at_last"]["attempts"] for report in told)
+    lost = [report["spike"] for report in told if report["recovery_s"] is None]
+    if storms := [spike for spike in lost if not spike.get("too_few")]:
+        calls = fmean(spike["at_last"]["attempts"] for spike in storms)
         return f"never back after the spike: {calls:.1f} calls a request at the end"
+    if lost:
+        return f"after the spike: {lost[0]['too_few']}"
     return f"back {length(max(report['recovery_s'] for report in told))} after the spike"
 
 
