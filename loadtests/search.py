@@ -21,6 +21,10 @@ JUDGED = ("latency_s", "latency_ok_s", "success_rate", "timeout_rate")
 """Promises that a level can keep; the others are of a whole run."""
 BUSY = 0.9
 """Share of a core from which on the next request waits for it."""
+CROWDED = 0.85
+"""Share of all cores from which on processes wait for each other, though none fills a core."""
+MACHINE = "machine"
+"""The name of the share of all cores, among those of the processes."""
 
 _LATE = "the generator is late"
 _PLACES = {
@@ -80,7 +84,7 @@ class Tried(NamedTuple):
         per_s: of them a second that were answered.
         latency_s: p95, from the intended start, over all outcomes.
         missed: what it fails by; empty: it passed.
-        busy: process -> share of a core that it used.
+        busy: process -> share of a core that it used; `machine` -> share of all cores in use.
         stages: mean seconds of a request in each, as the service tells.
     """
 
@@ -142,7 +146,7 @@ def tried(
         asked: requests that ended while the level counted; abusers' only tell if it was late.
         counts_s: for how long it did.
         bounds: to be kept, see `promises`.
-        busy: process -> share of a core that it used.
+        busy: process -> share of a core that it used; `machine` -> share of all cores in use.
     """
     late_s = quantiles([one.t_sent - one.t_intended for one in asked])["p99"]
     asked = [one for one in asked if one.kind != ABUSE]
@@ -177,17 +181,20 @@ def tried(
 
 
 def binding(levels: Sequence[Tried]) -> str:
-    """What keeps more users from being served: the core that is busy, or the stage that grew most.
+    """What keeps more users from being served: cores that are busy, or the stage that grew most.
 
     Of the lowest level that failed, against the highest that passed below it.
     """
     failed = min((one for one in levels if one.missed), key=lambda one: one.users, default=None)
     if failed is None:
         return "nothing that was tried: the promises hold for as many as were asked for"
-    full = [name for name, share in failed.busy.items() if share >= BUSY]
-    if full:
-        name = max(full, key=lambda one: failed.busy[one])
-        return f"one core of this machine: the {name} uses {failed.busy[name]:.0%} of it"
+    own = {name: share for name, share in failed.busy.items() if name != MACHINE}
+    name = max(own, key=lambda one: own[one], default="")
+    if name and own[name] >= BUSY:
+        return f"one core of this machine: the {name} uses {own[name]:.0%} of it"
+    if (share := failed.busy.get(MACHINE, 0.0)) >= CROWDED:
+        each = ", ".join(f"{name} {used:.0%}" for name, used in own.items())
+        return f"this machine: its cores are {share:.0%} busy ({each} of one core)"
     if any(why.startswith(_LATE) for why in failed.missed):
         return "the generator: it sends late, and none of its cores seems to be full"
     passed = [one for one in levels if not one.missed and one.users < failed.users]

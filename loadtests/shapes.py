@@ -17,7 +17,7 @@ from loadtests.arrivals import Caller
 from loadtests.levels import Search, Shape
 from loadtests.meter import Meter
 from loadtests.options import LEAD_S
-from loadtests.search import Found, Seeking, Tried, binding, promises, tried
+from loadtests.search import MACHINE, Found, Seeking, Tried, binding, promises, tried
 from loadtests.session import Session, session_of
 from loadtests.stack import Choice
 
@@ -184,6 +184,7 @@ class Searching(Clocked):
         ]
         bounds = promises(session.choice.prepared.scenario.slo)
         busy = {one.name: one.cpu_share for one in meter.strains()}
+        busy[MACHINE] = meter.machine().cpu_share
         now = tried(level, asked, hold_s, bounds, busy)
         self._tried.append(now)
         _LOG.info("%s", now.told())

@@ -41,6 +41,7 @@ class Visitor(FastHttpUser):
 
     def __init__(self, environment: Environment) -> None:
         self.session = session_of(environment)
+        self.leaves = False
         self.network_timeout = self.connection_timeout = self.session.patience_s
         super().__init__(environment)
 
@@ -56,6 +57,11 @@ class Visitor(FastHttpUser):
             self.plan(time.monotonic() + think_s(work, seed, self.number, self.n))
         else:
             self.plan(self.session.began_s + first_start_s(work, seed, self.number))
+
+    def stop(self, force: bool = False) -> bool:
+        """Leave: at once where it waits or `force` is given, else after the request under way."""
+        self.leaves = True
+        return bool(super().stop(force))
 
     def on_stop(self) -> None:
         """Somebody else may have the number."""
@@ -74,16 +80,25 @@ class Visitor(FastHttpUser):
 
     @task
     def visit(self) -> None:
-        """Ask when it is time to."""
+        """Ask when it is time to.
+
+        Raises:
+            RescheduleTask: it is not.
+            StopUser: it was told to leave at this very moment.
+        """
+        if self.leaves:  # else it would be taken away in the midst of its request
+            raise StopUser
         if time.monotonic() < self.due_s:
             raise RescheduleTask
         if self.kind == "abuser":
             self.abuse()
         if time.monotonic() - self.last_s > KEEP_ALIVE_S:
             self.client.client.close()  # before the service does, and a request meets it
-        hint_s = self.ask()
+        try:
+            hint_s = self.ask()
+        finally:
+            self.n += 1  # also when it is taken away: the next of this number asks something else
         self.last_s = time.monotonic()
-        self.n += 1
         work, seed = self.flight.work, self.flight.seed
         self.plan(self.last_s + max(think_s(work, seed, self.number, self.n), hint_s))
 
