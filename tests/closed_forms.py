@@ -128,6 +128,7 @@ class Impatient(TwinCallers):
 def prepared_for(queue: Queueing) -> Prepared:
     """The scenario that is that queue."""
     rate = queue.arrival / UNIT_S
+    slots = not queue.waiting and not queue.at_service
     return prepare(
         Scenario(
             name=queue.name,
@@ -139,11 +140,11 @@ def prepared_for(queue: Queueing) -> Prepared:
             ),
             upstream=Upstream(
                 profile=Profile(ttft=queue.service, output_tokens=1),
-                capacity=None if queue.waiting else Capacity(slots=queue.servers, queue=0),
+                capacity=Capacity(slots=queue.servers, queue=0) if slots else None,
             ),
             pipeline=Pipeline(
-                workers=queue.servers if queue.waiting else MANY,
-                queue=Queue(size=queue.waiting or MANY, useful_only=False),
+                workers=MANY if slots else queue.servers,
+                queue=Queue(size=MANY if slots else queue.waiting, useful_only=False),
                 attempt_timeout_s=None,
                 rate_limit=None,
                 context=None,

@@ -46,6 +46,7 @@ class Queueing(NamedTuple):
         filling: share of a run that it takes an overloaded queue to fill; MSER-5, which looks for
             the least error and not the least bias, is asked about what comes then.
         effort: how many times as long as usual the recursion goes on.
+        at_service: with no place to wait, the servers are the service's workers all the same.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Queueing(NamedTuple):
     patience: Patience | None = None
     filling: float = 0.0
     effort: int = 1
+    at_service: bool = False
 
 
 class Row(NamedTuple):

@@ -21,6 +21,15 @@ def test_the_twin_has_the_closed_form_in_its_interval(name: str) -> None:
         assert verdict(row, found) != "NO", (row.value, found.told, found.wide)
 
 
+def test_a_service_without_places_loses_what_erlang_says() -> None:
+    """Who finds a worker idle is served, with no place to wait; the rest is refused at once."""
+    (row,) = (row for row in TABLE if row.queue.name == "M/M/5/5 4")
+    mine = row._replace(queue=row.queue._replace(requests=1000, at_service=True))
+    (found,) = simulated([mine], 8, 500_000, len(TABLE))
+    assert found.apart <= 1e-9
+    assert verdict(mine, found) != "NO", (row.value, found.told, found.wide)
+
+
 def test_a_wrong_closed_form_is_outside() -> None:
     """A value that is off by a tenth is seen to be."""
     (row,) = (row for row in TABLE if row.queue.name == "M/M/5 3")

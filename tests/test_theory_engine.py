@@ -1,6 +1,7 @@
 """The `theory` engine: what it says of scenarios, and what it does not say."""
 
 import json
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from harness.engines.theory.report import answers
 from harness.errors import InputError
 from harness.scenario.load import load_file
 from harness.statistics import interval
-from harness.theory.erlang import MMc
+from harness.theory.erlang import MMc, erlang_b
 from harness.theory.finite import closed, mmck
 
 QUEUE = """\
@@ -125,6 +126,15 @@ def test_a_full_queue_refuses(scenario: Path) -> None:
     assert not formula(report, "M/M/c (")["applies"]
 
 
+def test_without_places_losses_are_erlangs(scenario: Path) -> None:
+    """A queue of no places loses Erlang B, and nobody who is served has waited."""
+    sets = ("pipeline.queue.size=0", "workload.arrivals.rate_per_s=0.06")
+    report = said(scenario, *sets)
+    assert report["rejected"] == pytest.approx(120_000 * erlang_b(5, 0.06 * MEAN_S))
+    assert report["wait_s"]["mean"] == pytest.approx(0.0, abs=1e-9)
+    assert report["latency_ok_s"]["p95"] == pytest.approx(-MEAN_S * log(0.05))
+
+
 def test_other_laws_are_screened_only(scenario: Path) -> None:
     """What Allen and Cunneen give for bursts is told, and is no figure of the report."""
     report = said(scenario, variant="bursty")
@@ -185,7 +195,6 @@ def test_users_are_a_closed_loop(scenario: Path) -> None:
         ("pipeline.budget={run_usd=1.0}", "pipeline.budget is set"),
         ("pipeline.cache='memory'", "the cache answers repeats"),
         ("pipeline.attempt_timeout_s=200.0", "0.14 of the attempts take longer"),
-        ("pipeline.queue.size=0", "lets nobody in"),
         ("workload.deadline_s=300.0", "would pass their 300 s"),
         ("workload.duration_s=5000.0", "too short for a steady state"),
         ("workload.arrivals.rate_per_s=0.06", "the load is 1.20 of what can be served"),

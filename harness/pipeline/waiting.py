@@ -109,7 +109,7 @@ class WaitingRoom(Generic[T]):
         return min(self._set.size, floor(places + _ROUNDING))
 
     def offer(
-        self, ticket: T, now: float, *, deadline: float | None, interactive: bool
+        self, ticket: T, now: float, *, deadline: float | None, interactive: bool, idle: int = 0
     ) -> Refusal | None:
         """Let a request wait, or say why not.
 
@@ -121,6 +121,7 @@ class WaitingRoom(Generic[T]):
             now: the moment.
             deadline: the moment at which its answer is worth nothing any more; None: never.
             interactive: whether it goes before batch items.
+            idle: workers that are free for it and for those ahead; they need no place.
 
         Raises:
             ValueError: it waits already.
@@ -128,10 +129,10 @@ class WaitingRoom(Generic[T]):
         self._sort_out(now)
         if ticket in self._interactive or ticket in self._batch or ticket in self._late:
             raise ValueError("this ticket waits already: hand in each only once")
-        surplus = self.depth - self._set.size + 1
+        surplus = self.depth - idle - self._set.size + 1
         late_by = 0
         if deadline is not None and self._set.useful_only:
-            ahead = self._ahead(now, interactive=interactive)
+            ahead = self._ahead(now, interactive=interactive) - idle
             late_by = ahead - self.useful_depth(deadline - now)
         if surplus > 0 or late_by > 0:
             one_s = self.mean_s / self.workers or UNKNOWN_S

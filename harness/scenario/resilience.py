@@ -100,7 +100,7 @@ class Queue(Table, frozen=True, kw_only=True):
     """What waits for a worker of the service.
 
     Attributes:
-        size: requests that may wait; more are refused.
+        size: requests that may wait while all workers are busy; more are refused.
         order: `fifo`, or `lifo_when_late`: the newest first as soon as the oldest has waited for
             longer than `late_s` (Facebook's adaptive LIFO, ACM Queue 13(8), 2015).
         late_s: see `order`.

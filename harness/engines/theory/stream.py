@@ -43,13 +43,6 @@ class Stream:
         orders = (settings.queue.order, "fifo" if capacity is None else capacity.order)
         self.fifo = orders == ("fifo", "fifo")
 
-    def obstacles(self, requests: float, per_s: float) -> list[str]:
-        """What no formula of queues knows of."""
-        found = self.case.obstacles(requests, per_s)
-        if not self.case.scenario.pipeline.queue.size:
-            found.append("a queue without a place lets nobody in")
-        return found
-
     def limits(self, late: float, requests: float) -> list[str]:
         """Whether so large a share of requests that would be late stands in the way."""
         if self.deadline_s is None or late * requests <= SELDOM:
@@ -73,7 +66,7 @@ def arrival_answers(case: Case) -> Iterator[Answer]:
     quick = list(case.quickening(rate * length_s))
     figures = {"throughput_per_s_max": stream.servers / case.connected.mean}
     yield answer("c / E[S] (work conservation)", "bound", "an upper bound", figures, quick)
-    usual = stream.obstacles(rate * length_s, rate)
+    usual = case.obstacles(rate * length_s, rate)
     rho = rate * case.connected.mean / stream.servers
     settles_s = SETTLED * relaxation_s(case.connected, ca2, rho)
     if settles_s > length_s and rho < 1:
@@ -226,7 +219,7 @@ def user_answers(case: Case) -> Iterator[Answer]:
     work, stream, mean_s = case.scenario.workload, Stream(case), case.connected.mean
     think_s, users = case.think.mean, work.users
     low, high = loop_throughput_bounds(users, think_s, mean_s, stream.servers)
-    usual = stream.obstacles(high * (work.duration_s or 0.0), high)
+    usual = case.obstacles(high * (work.duration_s or 0.0), high)
     if work.mix is not None:
         usual.append("workload.mix: users are of several kinds")
     figures = {"throughput_per_s_min": low, "throughput_per_s_max": high}

@@ -98,7 +98,11 @@ class Desk:
         """
         ask = ticket.ask
         refusal = self.room.offer(
-            ticket, self._now(), deadline=ask.deadline, interactive=ask.interactive
+            ticket,
+            self._now(),
+            deadline=ask.deadline,
+            interactive=ask.interactive,
+            idle=max(0, self.room.workers - self.busy),
         )
         if refusal is not None:
             self._refuse(ask, refusal.reason, refusal.retry_after_s)
