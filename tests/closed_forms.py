@@ -1,10 +1,12 @@
 """The twin against every closed form that there is for it: `make closed-forms`.
 
-Usage: python tests/closed_forms.py [--only REGEX] [--runs N] [--size F] [--alone N]
+Usage: python tests/closed_forms.py [--only REGEX] [--runs N] [--size F] [--alone N] [--jobs N]
 
 Each row is a scenario on the engine `sim` that grants what its formula takes for granted. A service
 takes 1,000 s, beside which a transit delay of half a millisecond is nothing; times are told in
-services. Runs are replications, each with a seed of its own, their warm-up cut by MSER-5 over all.
+services. Runs are replications, each with a seed of its own. Their warm-up is cut by MSER-5 over
+all, and is a tenth of a run at least: MSER-5 looks for the least error of a few hundred runs, and
+what bias it leaves is small beside that, and not beside the error of millions of requests.
 
 A queue near its limit needs millions of requests for one per cent, and the twin does thousands a
 second. So it is told twice. `alone` is Student's interval over the twin's runs, freed by control
@@ -14,8 +16,9 @@ very gaps and services of each run, and by itself runs a million requests and mo
 and the recursion differ by, on the same runs, is added to the recursion's mean. `apart` is the
 greatest difference of any request's wait: 0 where the twin is the recursion, request by request.
 
-Of intervals at 95 % a twentieth misses the truth. A row fails where its closed form is outside the
-interval that holds all rows at once at 95 % (Bonferroni), or where half the width passes 2 %.
+Of intervals at 95 % a twentieth misses the truth. A row fails where its closed form is outside one
+of its two intervals, at the confidence that holds all intervals of the table at once at 95 %
+(Bonferroni), or where half the width of that with control passes 2 %.
 
 The scenario language has a deadline for the whole of a request and none for its wait alone, and no
 patience that is random. For M/M/c+D and M/M/c+M the twin's own service is driven by callers who
@@ -23,10 +26,12 @@ have such patience, and whose requests, once begun, are served to their end.
 """
 
 import argparse
+import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import as_completed
 from heapq import heappop, heappush, heapreplace
 from typing import NamedTuple
 
@@ -37,6 +42,7 @@ from harness.engines.base import Prepared, prepare
 from harness.engines.twin.endpoint import Endpoint
 from harness.engines.twin.engine import run_in_twin
 from harness.engines.twin.service import TwinCallers, TwinDesk
+from harness.experiments.executors import executor
 from harness.pipeline.service.tickets import Ask, Ticket
 from harness.records import Record
 from harness.scenario.arrivals import PoissonArrivals
@@ -52,8 +58,8 @@ from mock_llm.distributions import (
     quantile_function,
 )
 
-RUNS, ALONE = 8, 4_000_000
-WIDEST = 0.02
+RUNS, ALONE = 12, 4_000_000
+WIDEST, WARM_UP = 0.02, 10
 KEPT = 200
 Array = np.ndarray[tuple[int], np.dtype[np.float64]]
 Bools = np.ndarray[tuple[int], np.dtype[np.bool_]]
@@ -76,22 +82,35 @@ class Seen(NamedTuple):
     service: float
 
 
+class Told(NamedTuple):
+    """An interval at 95 %, and at the confidence that holds the whole table."""
+
+    mean: Interval
+    wide: Interval
+
+    def inside(self, value: float) -> str:
+        """`yes`: a value is inside at 95 %; `table`: in the wide one; else `NO`."""
+        if self.mean.contains(value):
+            return "yes"
+        return "table" if self.wide.contains(value) else "NO"
+
+
 class Found(NamedTuple):
     """What was simulated of a row.
 
     Attributes:
         cut: requests of each run that were warm-up.
-        alone: the twin's interval at 95 %.
+        alone: by the twin.
         told: with the recursion for control.
-        wide: the same at the confidence that holds the whole table.
         apart: greatest difference of a wait between twin and recursion.
+        twin_s: what a request took the twin, on one core.
     """
 
     cut: int
-    alone: Interval
-    told: Interval
-    wide: Interval
+    alone: Told
+    told: Told
     apart: float
+    twin_s: float
 
 
 class ImpatientDesk(TwinDesk):
@@ -236,13 +255,11 @@ def seen(row: Row, run: Run, cut: int) -> Seen:
 
 
 def freed(queue: Queueing, runs: Sequence[Seen], confidence: float) -> Interval:
-    """The interval of a figure, freed from the luck of gaps and services if that narrows it."""
-    values = [run.value for run in runs]
+    """The interval of a figure, freed from the luck of gaps and services."""
     same = isinstance(queue.service, Constant)
     luck = [[run.gap] if same else [run.gap, run.service] for run in runs]
     known = [1 / queue.arrival] if same else [1 / queue.arrival, 1.0]
-    both = controlled(values, luck, known, confidence), interval(values, confidence)
-    return min(both, key=lambda one: one.half_width)
+    return controlled([run.value for run in runs], luck, known, confidence)
 
 
 def together(more: Interval, long: Interval) -> Interval:
@@ -258,15 +275,14 @@ def simulated(rows: Sequence[Row], runs: int, alone: int, table: int) -> Iterato
         rows: of one queue.
         runs: of the twin.
         alone: requests that the recursion runs by itself.
-        table: rows that are to be believed all at once.
+        table: intervals that are to be believed all at once.
     """
     queue = rows[0].queue
-    prepared = prepared_for(queue)
-    twins, same = [], []
-    for seed in range(1, runs + 1):
-        twin, patience = flown(queue, prepared, seed)
-        twins.append(twin)
-        same.append(recursion(queue, twin.gap, twin.service, patience))
+    prepared, began = prepared_for(queue), time.process_time()
+    flights = [flown(queue, prepared, seed) for seed in range(1, runs + 1)]
+    twins = [twin for twin, _ in flights]
+    twin_s = (time.process_time() - began) / sum(len(one.gap) for one in twins)
+    same = [recursion(queue, one.gap, one.service, patience) for one, patience in flights]
     more = max(runs, queue.effort * alone // queue.requests)
     others = [drawn(queue, 1000 + n) for n in range(min(more, KEPT))]
     filled = int(queue.filling * queue.requests)
@@ -275,7 +291,7 @@ def simulated(rows: Sequence[Row], runs: int, alone: int, table: int) -> Iterato
     found = mser5([run[filled:].tolist() for run in every])
     if found is None:
         raise SystemExit(f"{queue.name}: runs of {queue.requests} are too short for a warm-up")
-    cut = filled + found
+    cut = max(filled + found, queue.requests // WARM_UP)
     by_run = [[seen(row, run, cut) for row in rows] for run in others]
     for n in range(len(others), more):  # too many to be kept
         run = drawn(queue, 1000 + n)
@@ -286,18 +302,25 @@ def simulated(rows: Sequence[Row], runs: int, alone: int, table: int) -> Iterato
         theirs = [seen(row, run, cut) for run in same]
         added = [a.value - b.value for a, b in zip(mine, theirs, strict=True)]
         long = [one[number] for one in by_run]
-        told, wide = (
-            together(interval(added, confidence), freed(queue, long, confidence))
-            for confidence in (0.95, 1 - 0.05 / table)
-        )
-        yield Found(cut, freed(queue, mine, 0.95), told, wide, apart)
+        sure = (0.95, 1 - 0.05 / table)
+        by_twin = Told(*(freed(queue, mine, one) for one in sure))
+        told = Told(*(together(interval(added, one), freed(queue, long, one)) for one in sure))
+        yield Found(cut, by_twin, told, apart, twin_s)
 
 
-def verdict(row: Row, found: Found) -> str:
-    """`yes`: inside at 95 %; `table`: in the interval that holds all rows; else `NO`."""
-    if not found.wide.contains(row.value) or found.told.half_width > WIDEST * row.value:
-        return "NO"
-    return "yes" if found.told.contains(row.value) else "table"
+def holds(row: Row, found: Found) -> bool:
+    """Whether both intervals have the closed form inside, and that with control is narrow."""
+    outside = "NO" in {found.alone.inside(row.value), found.told.inside(row.value)}
+    return not outside and found.told.mean.half_width <= WIDEST * row.value
+
+
+def asked(name: str, runs: int, size: float, alone: int) -> list[Found]:
+    """All rows of the queue of that name: the work of one process, for a patience cannot travel."""
+    table = rows()
+    mine = [row for row in table if row.queue.name == name]
+    longer = mine[0].queue._replace(requests=int(mine[0].queue.requests * size))
+    longer_rows = [row._replace(queue=longer) for row in mine]
+    return list(simulated(longer_rows, runs, alone, 2 * len(table)))
 
 
 def main() -> None:
@@ -307,31 +330,56 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=RUNS, help="replications of the twin")
     parser.add_argument("--size", type=float, default=1.0, help="their length, as a factor")
     parser.add_argument("--alone", type=int, default=ALONE, help="requests of the recursion alone")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     given = parser.parse_args()
-    table, bad = rows(), 0
-    head = ("queue", "figure", "closed form", "twin alone", "with control", "±", "runs", "warm-up")
-    print("| " + " | ".join((*head, "apart", "inside")) + " |")
-    print("|---" * 10 + "|")
-    for queue in dict.fromkeys(row.queue for row in table):
-        if not re.search(given.only, queue.name):
-            continue
-        longer = queue._replace(requests=int(queue.requests * given.size))
-        mine = [row._replace(queue=longer) for row in table if row.queue is queue]
-        began = time.perf_counter()
-        told = simulated(mine, given.runs, given.alone, len(table))
-        for row, found in zip(mine, told, strict=True):
-            inside = verdict(row, found)
-            bad += inside == "NO"
-            cells = (
-                *(queue.name, row.figure, f"{row.value:.6f}"),
-                *(_shown(found.alone), _shown(found.told)),
-                f"{found.told.half_width / row.value:.2%}",
-                f"{given.runs} of {longer.requests:,}",
-                *(str(found.cut), f"{found.apart:.0e}", inside),
+    table = [row for row in rows() if re.search(given.only, row.queue.name)]
+    # The longest first, so that no process is alone with it in the end.
+    queues = sorted({row.queue for row in table}, key=lambda one: -one.requests)
+    found: dict[str, list[Found]] = {}
+    began, work = time.time(), sum(one.requests for one in queues)
+    with executor(given.jobs) as pool:
+        options = (given.runs, given.size, given.alone)
+        waited = {pool.submit(asked, one.name, *options): one for one in queues}
+        for future in as_completed(waited):
+            found[waited[future].name] = future.result()
+            done = sum(one.requests for one in queues if one.name in found)
+            ends = time.strftime(
+                "%H:%M", time.localtime(began + (time.time() - began) * work / done)
             )
-            print("| " + " | ".join(cells) + " |", flush=True)
-        print(f"{queue.name}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
-    sys.exit(bad > 0)
+            told = f"{len(found)} of {len(queues)} queues; the end is at about {ends}"
+            print(f"{told}: {waited[future].name}", file=sys.stderr)
+    good = _print_table(table, found, given.runs, given.size)
+    print(f"\n{(time.time() - began) / 60:.0f} minutes, {given.jobs} processes", file=sys.stderr)
+    sys.exit(not good)
+
+
+def _print_table(
+    table: Sequence[Row], found: Mapping[str, Sequence[Found]], runs: int, size: float
+) -> bool:
+    head = "queue|figure|closed form|twin alone|±|inside|with control|±|inside|runs|warm-up|apart"
+    print("| " + " | ".join(head.split("|")) + " |")
+    print("|---" * (head.count("|") + 1) + "|")
+    pending = {name: iter(one) for name, one in found.items()}
+    pairs = [(row, next(pending[row.queue.name])) for row in table]
+    for row, one in pairs:
+        cells = [row.queue.name, row.figure, f"{row.value:.6f}"]
+        for by in (one.alone, one.told):
+            off = by.mean.half_width / row.value
+            cells += [_shown(by.mean), f"{off:.2%}", by.inside(row.value)]
+        cells += [f"{runs} of {int(row.queue.requests * size):,}", str(one.cut), f"{one.apart:.0e}"]
+        print("| " + " | ".join(cells) + " |")
+    bad = [f"{row.queue.name} {row.figure}" for row, one in pairs if not holds(row, one)]
+    print(f"\n{len(table) - len(bad)} of {len(table)} rows hold.", *(f"NOT {one}." for one in bad))
+    for row, one in pairs:
+        wide = one.alone.mean.half_width / row.value / WIDEST
+        if wide > 1:
+            more = runs * row.queue.requests * size * wide**2
+            minutes = more * one.twin_s / 60
+            print(
+                f"- {row.queue.name} {row.figure}: for {WIDEST:.0%} the twin alone would need "
+                f"{more / 1e6:.1f} million requests, {minutes:.0f} minutes of a core"
+            )
+    return not bad
 
 
 def _shown(one: Interval) -> str:

@@ -153,3 +153,16 @@ def test_it_says_what_it_cannot_see(run: Run) -> None:
     said = " ".join(witnesses(runs, agreements(runs)))
     assert "cannot see" in said
     assert "--engines virtual,live" in said
+
+
+@pytest.mark.parametrize(
+    ("valid", "beside", "line"),
+    [(True, True, "out in 1 of 1"), (False, True, "is no witness"), (True, False, "is no witness")],
+)
+def test_live_is_a_witness_only_where_it_was_held_against_something(
+    run: Run, line: str, *, valid: bool, beside: bool
+) -> None:
+    """A live run that is INVALID, or without a virtual one beside it, bears nothing out."""
+    live = as_engine(run, "live", run.result.records, valid=valid, invalid_reasons=["late"])
+    runs = [run, live] if beside else [live]
+    assert line in witnesses(runs, agreements(runs))[-1]

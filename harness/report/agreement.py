@@ -15,7 +15,7 @@ def agreement_tables(agreements: Sequence[Mapping[str, Any]]) -> Iterator[Table]
     for left, right in pairs:
         table = Table(title=f"{left} and {right}", title_justify="left")
         for column in ("variant", "seed", "figure", left, right, "tolerance", "", "why"):
-            table.add_column(column, overflow="fold", no_wrap=column == "figure")
+            table.add_column(column, overflow="fold", min_width=8 if column in {left, right} else 4)
         for one in agreements:
             if (one["left"], one["right"]) == (left, right):
                 _tell(table, one)

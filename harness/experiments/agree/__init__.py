@@ -111,28 +111,41 @@ def witnesses(runs: Sequence[Run], told: Sequence[Agreement]) -> list[str]:
             "one of those objects both make alike, and this comparison cannot see it."
         )
     lines += _closed_forms([one for one in told if one.left == THEORY])
-    live = next((one for one in told if one.right == "live"), None)
-    lines.append(
-        "live, the witness against the virtual clock and the twin's order of events, was not "
-        "asked: it takes real time, and comes with --engines virtual,live. It runs the same "
-        "policy objects too."
-        if live is None
-        else "live was asked: the same objects on a clock and a network that are real."
-    )
+    lines.append(_live("live" in asked, [one for one in told if one.right == "live"]))
     return lines
 
 
+_LITTLE = "closed forms share the scenario and its laws with the code, and nothing that decides"
+
+
 def _closed_forms(told: Sequence[Agreement]) -> Iterator[str]:
-    """What closed forms, the witness that shares nothing, had to say."""
+    """What closed forms, the witness that shares the least, had to say."""
     checks = [check for one in told for check in one.checks]
     judged = [check for check in checks if check.agreed is not None]
     if not told:
-        yield "closed forms share nothing with the code, and were not asked: --engines theory,sim"
+        yield f"{_LITTLE}; they were not asked: --engines theory,sim"
     elif not judged:
-        yield "closed forms share nothing with the code, and none of them applies here"
+        yield f"{_LITTLE}; none that is exact or a bound could be held against replications here"
     else:
-        inside = sum(check.agreed is True for check in judged)
+        held = sum(check.agreed is True for check in judged)
         yield (
-            f"closed forms share nothing with the code: {inside} of the {len(judged)} figures that "
-            "they give are inside the interval of replications"
+            f"{_LITTLE}: of {len(judged)} figures that are exact or a bound, replications bear out "
+            f"{held}; approximations get no verdict"
         )
+
+
+def _live(asked: bool, told: Sequence[Agreement]) -> str:
+    """What the real clock, the witness against the virtual one, had to say."""
+    if not asked:
+        return (
+            "live, the witness against the virtual clock and the twin's order of events, was not "
+            "asked: it takes real time, and comes with --engines virtual,live. It runs the same "
+            "policy objects too."
+        )
+    judged = [one for one in told if any(check.agreed is not None for check in one.checks)]
+    if not judged:
+        return "live was asked, and is no witness: its run is INVALID, or virtual was not asked"
+    return (
+        "live was asked: the same objects on a clock and a network that are real. It bears virtual "
+        f"out in {sum(one.agreed for one in judged)} of {len(judged)} comparisons"
+    )

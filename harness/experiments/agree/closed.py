@@ -1,8 +1,9 @@
 """Closed forms against replications: is the number that theory gives inside their interval?
 
-Theory shares nothing with the code, so it is the one witness that sees a mistake in an object which
-`sim` and `virtual` share. A report holds many figures against their intervals, so each has to be
-the wider (Bonferroni): with the family at 95 %, one report in twenty is a false alarm.
+Theory shares the scenario and its laws with the code, and no object that decides, so it is the one
+witness that sees a mistake in those which `sim` and `virtual` share. A report holds many figures
+against their intervals, so each has to be the wider (Bonferroni): with the family at 95 %, one
+report in twenty is a false alarm.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
