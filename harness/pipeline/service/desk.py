@@ -137,8 +137,7 @@ class Desk:
             tier=self._tiers.get(route.model, 0),
         )
         now = self._now()
-        request = Request(item, 0, now, now, deadline=ask.deadline, session=ask.session)
-        request.t_admitted = None
+        request = Request(item, 0, now, now, None, deadline=ask.deadline, session=ask.session)
         request.made = self._made(ask)  # its rows go on where they ended
         ticket = Ticket(ask, mark, request, self._ends())
         if past is not None:
