@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Any, Literal
 
 import msgspec
 
@@ -20,7 +20,7 @@ HITS: frozenset[Cache] = frozenset({"hit", "near"})
 Outcome = Literal["ok", "timed_out", "failed", "rejected"]
 
 
-def _required() -> NoReturn:
+def _required() -> Any:
     """A row without it is none; Python wants a default behind those that have one."""
     raise msgspec.ValidationError("a row needs t_intended, t_queued, t_end and outcome")
 

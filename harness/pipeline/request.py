@@ -1,7 +1,7 @@
 """A request on its way through the job, and the rows made from it."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import msgspec
 
@@ -13,7 +13,7 @@ from harness.records import Outcome, Record
 from harness.workload import batch_key, user_name
 
 
-class Item(NamedTuple):
+class Item(msgspec.Struct, frozen=True):
     """A review on its way through the job."""
 
     number: int
