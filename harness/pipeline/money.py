@@ -274,7 +274,8 @@ class Purse:
         if spent > amount:
             self._overruns += 1
             self._overrun += spent - amount
-        self._calls.settle(1, 1)
+        self._calls.reserved -= 1
+        self._calls.booked += 1
         for account in ticket.accounts:
             account.reserved -= amount
             account.booked += booked

@@ -56,6 +56,7 @@ class Desk:
         self._record = record
         self._numbers = 0
         self._known: dict[str, Ticket] = {}
+        self._forgetful = Context(None, 0) if settings.context is None else None
         self._contexts: OrderedDict[tuple[str, str], Context] = OrderedDict()
         self._free: list[int] = []
         self._highest = 0
@@ -226,6 +227,8 @@ class Desk:
 
     def _context_of(self, request: Request) -> Context:
         """The conversation of a session; a request without one begins a conversation."""
+        if self._forgetful is not None:
+            return self._forgetful
         item, made = request.item, self._contexts
         fresh = Context(self._set.context, self._set.context_exchanges)
         if not request.session:
