@@ -1,5 +1,6 @@
 """The twin says what the code says: same requests, same outcomes, same times, to the bit."""
 
+import gc
 from typing import Any
 
 import msgspec
@@ -7,8 +8,9 @@ import pytest
 from test_fault_client import VERDICTS
 from twins import SCENARIOS, both, scenario, told
 
-from harness.engines.base import prepare
+from harness.engines.base import Engine, prepare
 from harness.engines.twin import run_in_twin
+from harness.engines.virtual import run_on_virtual_clock
 from harness.errors import InputError
 from harness.pipeline.journal import Replayed
 from harness.scenario.load import load_file
@@ -72,6 +74,17 @@ def test_answers_told_without_bytes_are_those_read_from_bytes() -> None:
     one = scenario("timeout_crisis", "after_storm", "workload.reviews=150")
     narrow = changed(one, "pipeline", max_answer_bytes=100_000)  # no answer is as long
     assert _told(narrow) == _told(one)
+
+
+@pytest.mark.parametrize("engine", [run_in_twin, run_on_virtual_clock])
+def test_a_run_leaves_the_garbage_collector_as_it_was(engine: Engine) -> None:
+    """While it runs garbage is looked for rarely; afterwards as often as before."""
+    seen, before = [], gc.get_threshold()
+    one = scenario("timeout_crisis", "after", "workload.reviews=20")
+    engine(prepare(one), seed=1, on_progress=lambda _: seen.append(gc.get_threshold()))
+    assert gc.get_threshold() == before
+    assert all(during[0] > 100 * before[0] for during in seen)
+    assert seen
 
 
 def test_another_seed_is_another_run() -> None:

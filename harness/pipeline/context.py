@@ -1,10 +1,12 @@
 """What a conversation remembers: the fourth root cause as an object that can be weighed."""
 
 from bisect import insort
-from typing import Literal, NamedTuple
+from typing import Literal
+
+import msgspec
 
 
-class Exchange(NamedTuple):
+class Exchange(msgspec.Struct, frozen=True, order=True, gc=False):
     """A review and the reply to it, with their size; ordered by place in the input."""
 
     number: int
