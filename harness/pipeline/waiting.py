@@ -23,6 +23,8 @@ from itertools import count
 from math import floor, inf, sqrt
 from typing import Generic, Literal, NamedTuple, TypeVar
 
+import msgspec
+
 from harness.scenario.resilience import Queue
 
 T = TypeVar("T", bound=Hashable)
@@ -53,7 +55,7 @@ class Refusal(NamedTuple):
     retry_after_s: float
 
 
-class _Waiting(NamedTuple):
+class _Waiting(msgspec.Struct, frozen=True, gc=False):
     since_s: float
     deadline_s: float
     number: int
@@ -75,6 +77,7 @@ class WaitingRoom(Generic[T]):
         self.workers = workers
         self.mean_s = self.sd_s = 0.0
         self._set = settings
+        self._lifo = settings.order == "lifo_when_late"
         self._served = 0
         self._spent_s = self._answered = 0.0
         self._interactive: OrderedDict[T, _Waiting] = OrderedDict()
@@ -126,7 +129,8 @@ class WaitingRoom(Generic[T]):
         Raises:
             ValueError: it waits already.
         """
-        self._sort_out(now)
+        if self._deadlines:
+            self._sort_out(now)
         if ticket in self._interactive or ticket in self._batch or ticket in self._late:
             raise ValueError("this ticket waits already: hand in each only once")
         surplus = self.depth - idle - self._set.size + 1
@@ -146,15 +150,17 @@ class WaitingRoom(Generic[T]):
 
     def take(self, now: float) -> T | None:
         """Return the next to be served, which waits no more; None: nobody waits."""
-        self._sort_out(now)
-        for line in (self._interactive, self._batch):
-            if line:
-                return line.popitem(last=self._newest_first(line, now))[0]
-        return None
+        if self._deadlines:
+            self._sort_out(now)
+        line = self._interactive or self._batch
+        return line.popitem(last=self._newest_first(line, now))[0] if line else None
 
     def expired(self, now: float) -> list[T]:
         """Return those whose time has run out while they waited, who wait no more."""
-        self._sort_out(now)
+        if self._deadlines:
+            self._sort_out(now)
+        if not self._late:
+            return []
         late = list(self._late)
         self._late.clear()
         return late
@@ -191,8 +197,7 @@ class WaitingRoom(Generic[T]):
         return before if interactive else before + len(self._interactive)
 
     def _newest_first(self, line: OrderedDict[T, _Waiting], now: float) -> bool:
-        late = self._set.order == "lifo_when_late"
-        return late and self._age_s(line, now) > self._set.late_s
+        return self._lifo and self._age_s(line, now) > self._set.late_s
 
     def _age_s(self, line: OrderedDict[T, _Waiting], now: float) -> float:
         return now - next(iter(line.values())).since_s if line else 0.0
