@@ -153,7 +153,9 @@ class WaitingRoom(Generic[T]):
         if self._deadlines:
             self._sort_out(now)
         line = self._interactive or self._batch
-        return line.popitem(last=self._newest_first(line, now))[0] if line else None
+        if not line:
+            return None
+        return line.popitem(last=self._lifo and self._newest_first(line, now))[0]
 
     def expired(self, now: float) -> list[T]:
         """Return those whose time has run out while they waited, who wait no more."""
@@ -180,16 +182,17 @@ class WaitingRoom(Generic[T]):
         seconds count and it does not, so that cutting requests short makes no service look quick
         (for exponential times this is the maximum likelihood estimate under censoring).
         """
-        self._served += 1
+        self._served = served = self._served + 1
         # At first a plain average, so that the first sample does not weigh for long.
-        share = max(NEWEST, 1 / self._served)
-        self._spent_s += share * (service_s - self._spent_s)
-        self._answered += share * (answered - self._answered)
+        share = NEWEST if served * NEWEST > 1 else 1 / served
+        self._spent_s = spent_s = self._spent_s + share * (service_s - self._spent_s)
+        self._answered = sound = self._answered + share * (answered - self._answered)
         off = service_s - self.mean_s
-        self.mean_s = self._spent_s / max(self._answered, share)
+        self.mean_s = spent_s / max(sound, share)
         if answered:
             # West, "Updating mean and variance estimates", CACM 22(9), 1979, for falling weights.
-            self.sd_s = sqrt((1 - share) * (self.sd_s**2 + share * off * off))
+            sd_s = self.sd_s
+            self.sd_s = sqrt((1 - share) * (sd_s * sd_s + share * off * off))
 
     def _ahead(self, now: float, *, interactive: bool) -> int:
         own = self._interactive if interactive else self._batch

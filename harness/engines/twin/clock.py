@@ -81,6 +81,10 @@ class Limit(Alarm):
     waits_for: Event | None = None
     struck: bool = False
 
+    def cancel(self) -> None:
+        """Do not strike."""
+        self.callbacks = self.waits_for = None
+
     def strike(self) -> None:
         """The moment has come."""
         self.struck = True

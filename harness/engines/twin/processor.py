@@ -135,7 +135,11 @@ class TwinProcessor(Deciding):
                 yield self._clock.sleep(turn_s)
             request.t_limited = self._clock.now
             for tries in range(request.failures + 1, self._set.retries + 2):
-                tried = yield from self._try(request, tries)
+                tried = yield from (
+                    self._paid(request, request.item.route.model)
+                    if self._unguarded
+                    else self._guarded(request, tries)
+                )
                 if tried is None:
                     self._give_up(request, NO_MONEY)
                     return None
@@ -147,10 +151,8 @@ class TwinProcessor(Deciding):
             raise
         return None
 
-    def _try(self, request: Request, tries: int) -> Flow[Tried | None]:
+    def _guarded(self, request: Request, tries: int) -> Flow[Tried | None]:
         """One attempt within the slots that there are; None when there is no money for it."""
-        if self._unguarded:
-            return self._paid(request, request.item.route.model)
         gate = self.guards.gate
         if gate is None:
             return self._chosen(request, tries)

@@ -168,8 +168,11 @@ class Desk:
             if ticket is None:
                 break
             self.busy += 1
-            self._highest = max(self._highest, self.busy)
-            ticket.request.worker = heappop(self._free) if self._free else self._highest - 1
+            if self._free:
+                ticket.request.worker = heappop(self._free)
+            else:
+                ticket.request.worker = self._highest
+                self._highest += 1
             ticket.request.t_admitted = now
             self._start(ticket)
         if not self.busy and not self.room.depth:
