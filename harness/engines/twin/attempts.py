@@ -105,11 +105,11 @@ class Attempts:
         finally:
             if limit is not None:
                 limit.cancel()
-        if isinstance(found, Late):
-            return writer.late(call, late, clock.now)
+        if isinstance(found, Answer):
+            return writer.ok(call, found, clock.now)
         if isinstance(found, CallError):
             return writer.failed(call, found, clock.now)
-        return writer.ok(call, found, clock.now)
+        return writer.late(call, late, clock.now)
 
     def _seated(
         self, call: Call, asked: Asked, limit: Limit | None

@@ -26,6 +26,8 @@ Interrupt = simpy.Interrupt
 T = TypeVar("T")
 Flow = Generator[Event, Any, T]
 """Work of a process: it yields what it waits for, and returns a T."""
+Later = Callable[[tuple[Callable[..., object], tuple[Any, ...]]], None]
+"""Takes a function and its arguments; it cannot be taken back."""
 
 
 class Late(Enum):
@@ -138,6 +140,8 @@ class Clock(simpy.Environment):
 
     Attributes:
         now: the moment.
+        soon: calls a function with its arguments in its turn at this moment: `soon((f, args))`.
+        last: the same, when all else has happened that happens now.
     """
 
     now = 0.0
@@ -148,6 +152,8 @@ class Clock(simpy.Environment):
         self._urgent: deque[Any] = deque()
         self._ready: deque[Any] = deque()
         self._last: deque[Any] = deque()
+        self.soon: Later = self._ready.append
+        self.last: Later = self._last.append
 
     def time(self) -> float:
         """Now."""
@@ -174,14 +180,6 @@ class Clock(simpy.Environment):
         else:
             self._ready.append(alarm)
         return alarm
-
-    def soon(self, function: Callable[..., object], /, *args: Any) -> None:
-        """Call a function in its turn at this moment; that cannot be taken back."""
-        self._ready.append((function, args))
-
-    def call_last(self, function: Callable[..., object], args: tuple[Any, ...]) -> None:
-        """Call a function at this moment, when all else has happened that happens now."""
-        self._last.append((function, args))
 
     def call_soon_threadsafe(self, function: Callable[..., object], /, *args: Any) -> Alarm:
         """Call a function at this moment: what a signal's handler asks a loop for."""

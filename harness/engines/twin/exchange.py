@@ -143,10 +143,7 @@ class Exchange(Event):
         found = self._said(self._end.clock.now)
         self._closed = self._sound = True
         self._over("complete")
-        self._come(found)
-
-    def _come(self, found: Answer | CallError) -> None:
-        """Be heard at once, not in its turn, for it is an alarm's last act."""
+        # It comes at once, not in its turn, for this is an alarm's last act.
         self._ok, self._value = True, found
         callbacks, self.callbacks = self.callbacks, None  # type: ignore[assignment]
         for callback in callbacks:

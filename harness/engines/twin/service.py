@@ -116,7 +116,7 @@ class TwinDesk(Desk):
             self._halted(ticket)
 
     def _halted(self, ticket: Ticket) -> None:
-        self._clock.soon(partial(self._left, ticket, None, halted=True))
+        self._clock.soon((partial(self._left, ticket, None, halted=True), ()))
 
     def _serve(self, ticket: Ticket) -> Flow[None]:
         try:
@@ -124,7 +124,7 @@ class TwinDesk(Desk):
         except Interrupt:
             self._halted(ticket)
         else:
-            self._clock.soon(self._left, ticket, answer)
+            self._clock.soon((self._left, (ticket, answer)))
 
     def _route(self, ask: Ask) -> Route:
         """A router is a function of the review alone, and reviews come again."""

@@ -45,12 +45,13 @@ class Wires:
     def carry(self, number: int, function: Callable[..., object], *args: Any) -> None:
         """Call a function when all else has happened that happens now."""
         if not self._sent:
-            self._clock.soon(self._turn)
+            self._clock.soon((self._turn, ()))
         self._sent.append((number, function, args))
 
     def _turn(self) -> None:
         sent, self._sent = self._sent, []
         if len(sent) > 1:
             sent.sort(key=itemgetter(0))
+        last = self._clock.last
         for _, function, args in sent:
-            self._clock.call_last(function, args)
+            last((function, args))
