@@ -88,10 +88,8 @@ def cycles(requests: int) -> int:
 
 
 def test_requests_leave_nothing_to_the_garbage_collector() -> None:
-    """What a request was made of goes when it ends: to look for cycles would cost a tenth of a run.
-
-    What is left is the run's own: of a request no more than what is known of its text.
-    """
+    """What a request was made of goes when it ends, for cycles would cost a tenth of a run."""
+    # What is left is the run's own: of a request no more than what is known of its text.
     assert cycles(600) - cycles(200) < 2 * 400
 
 
