@@ -22,8 +22,10 @@ from harness.experiments.run import save
 from harness.files import write_whole
 from harness.pipeline.service.lines import batch_of
 from harness.records import read_jsonl
+from harness.report.cases import cases_of
+from harness.report.load_test import told
 from loadtests.certificate import Certificate, Mocks
-from loadtests.junit import INVALID, cases_of, exit_code, junit
+from loadtests.junit import INVALID, exit_code, junit
 from loadtests.meter import Meter, raise_file_limit
 from loadtests.options import STDOUT
 from loadtests.pages import doubts_of, metrics_of, requests_counted, working
@@ -33,7 +35,6 @@ from loadtests.results import Flown, lines_of, run_of_test
 from loadtests.rows import PHASE
 from loadtests.session import BAD_INPUT, Session, session_of
 from loadtests.stack import Stack
-from loadtests.tell import told
 from mock_llm.ledger import Row
 from mock_llm.settings import calm_collector
 

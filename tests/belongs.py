@@ -8,11 +8,7 @@ BELONGS: dict[str, dict[str, str]] = {
     # Every third-party library, and names of which there is one right place: where, and why there.
     "msgspec": dict.fromkeys(("harness", "loadtests", "mock_llm"), "frozen structs"),
     "typer": CLI,
-    "rich": CLI
-    | {
-        "harness.report": "builds tables; only the command line shows them",
-        "loadtests.tell": "the same, of a load test",
-    },
+    "rich": CLI | {"harness.report": "builds tables; only the command line shows them"},
     "rich.console": CLI | {"loadtests.judge": "a load test has Locust's command line"},
     "aiohttp": {
         "harness.pipeline.client": "the one door to the network",

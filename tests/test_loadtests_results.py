@@ -13,9 +13,10 @@ from rich.table import Table
 
 from harness.experiments.run import Run, save
 from harness.records import read_jsonl
-from loadtests.junit import FAILED, INVALID, Case, cases_of, exit_code, junit
+from harness.report.cases import Case, cases_of
+from harness.report.load_test import told
+from loadtests.junit import FAILED, INVALID, exit_code, junit
 from loadtests.results import added, lines_of, records_of, run_of_test
-from loadtests.tell import told
 
 
 def judged(one: World, *sets: str, lag_s: float = 0.001, **changes: Any) -> Run:

@@ -13,6 +13,7 @@ from harness.cli.lint import lint
 from harness.cli.mock import mock
 from harness.cli.plan import plan_command
 from harness.cli.progressive import progressive
+from harness.cli.report import compare, report
 from harness.cli.run import run
 from harness.cli.schema import schema
 from harness.cli.serve import serve
@@ -30,6 +31,8 @@ app.command("plan")(plan_command)
 app.command()(progressive)
 app.command()(agree)
 app.command()(gate)
+app.command()(report)
+app.command()(compare)
 app.command()(lint)
 app.command()(corpus)
 app.command()(mock)

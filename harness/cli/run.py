@@ -3,7 +3,7 @@
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
@@ -51,6 +51,7 @@ from harness.report.table import run_table
 from harness.report.text import percent, usd
 from harness.report.theory import theory_table
 from harness.scenario.load import ScenarioFile, load_file
+from harness.scenario.model import Variant
 
 STDOUT = "-"
 ALL = "all"
@@ -139,10 +140,11 @@ def run(
         )
         explain_connections(runs)
         told = agreements(runs)
-        document = _document([one.report for one in runs], told)
+        document = document_of([one.report for one in runs], msgspec.to_builtins(told))
         if json_to is not None and json_to != STDOUT:
             write_json(json_to, document)  # before a reader of the table can go away
-        _tell(console, file, scenario, prepared, document)
+        if tell_runs(console, document, {n for it in prepared.values() for n in it.corpus.notes}):
+            _tell_more(console, scenario, prepared, document)
     if json_to == STDOUT:
         write_json(json_to, document)
     return INTERRUPTED if broken_off else _exit_code(runs, told)
@@ -235,6 +237,7 @@ def _run_all(
                     folder,
                     variant=name,
                     expect=file.variant(name).expect,
+                    claim=file.variant(name).claim,
                     engine=engine,
                     seed=seed,
                     target=target,
@@ -252,26 +255,33 @@ def _run_all(
     return runs, False
 
 
-def _tell(
-    console: Console,
-    file: ScenarioFile,
-    path: Path,
-    prepared: dict[str, Prepared],
-    document: dict[str, Any],
-) -> None:
+def tell_runs(console: Console, document: Mapping[str, Any], known: Collection[str] = ()) -> bool:
+    """Tables, headline and lessons of a document; notes that are `known` have been told.
+
+    Returns:
+        Whether anything in it was measured.
+    """
     if silent := [one for one in document["runs"] if one["engine"] == THEORY]:
         console.print(theory_table(silent))
     if not (reports := _measured(document["runs"])):
-        return
-    console.print(run_table(reports, file.written.variants))
+        return False
+    variants = {one["variant"]: Variant(claim=one.get("claim", "")) for one in reports}
+    console.print(run_table(reports, variants))
     for table in agreement_tables(document["agreement"]):
         console.print(table)
     console.print(f"\n[bold]{escape(headline(reports))}[/]")
     for lesson in lessons(reports):
         console.print(f"  {escape(lesson)}")
-    told = {note for ready in prepared.values() for note in ready.corpus.notes}  # before the run
-    for note in dict.fromkeys(n for report in reports for n in report["notes"] if n not in told):
+    for note in dict.fromkeys(n for report in reports for n in report["notes"] if n not in known):
         console.print(f"[dim]{escape(note)}[/]")
+    return True
+
+
+def _tell_more(
+    console: Console, path: Path, prepared: dict[str, Prepared], document: Mapping[str, Any]
+) -> None:
+    """What to try next."""
+    reports = _measured(document["runs"])
     name = shlex.quote(str(path))
     best = best_of(reports)
     variant = shlex.quote(reports[0]["variant"] if best is None else best)
@@ -288,11 +298,14 @@ def _tell(
     )
 
 
-def _document(reports: list[dict[str, Any]], told: Sequence[Agreement]) -> dict[str, Any]:
+def document_of(
+    reports: Sequence[dict[str, Any]], agreement: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What `--json` writes of runs."""
     measured = _measured(reports)
     return {
         "runs": reports,
-        "agreement": msgspec.to_builtins(told),
+        "agreement": agreement,
         "means": means(reports),
         "headline": headline(measured) if measured else None,
         "lessons": lessons(measured),

@@ -190,6 +190,7 @@ def run_and_save(
     *,
     variant: str,
     expect: str,
+    claim: str = "",
     engine: str,
     seed: int,
     target: Target | None = None,
@@ -204,6 +205,7 @@ def run_and_save(
         folder: of the scenario's runs; this one's is made there.
         variant: see `run_one`, as of the rest.
         expect: likewise.
+        claim: what the scenario says of it, for whoever reads its figures later.
         engine: likewise.
         seed: likewise.
         target: likewise; it keeps no journal.
@@ -235,6 +237,7 @@ def run_and_save(
             replayed=replayed,
             endpoint=endpoint,
         )
+        one.report["claim"] = claim
         save(one, folder)
     finally:
         if replayed is not None and replayed.journal is not None:

@@ -6,9 +6,9 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from harness.report.cases import Case
 from harness.report.table import spike_text
 from harness.report.text import usd
-from loadtests.junit import Case
 
 _COLOURS = {
     "": "[green]holds[/]",
