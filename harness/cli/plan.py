@@ -160,7 +160,7 @@ def _tell(console: Console, found: Plan, pictures: list[Path]) -> None:
     runs = sum(len(one.points) for one in found.candidates)
     told = f"{len(found.candidates):,} configurations, {ran:,} of them run, {runs:,} runs"
     if found.spared:
-        told += f" (of all runs {found.spared:,} as with fewer retries, and not made)"
+        told += f"; {found.spared:,} were not made, being the same with fewer retries"
     console.print(f"{told}; {ORDER}", soft_wrap=True)
     if ran:
         console.print(_table(found))

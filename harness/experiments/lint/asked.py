@@ -61,18 +61,15 @@ def paces(case: Case) -> Iterator[Pace]:
             lambda factor: f"deal them to {ceil(users * factor)} users, or raise the limit",
         )
     if (per_min := case.up.throttle.requests_per_min) is not None:
-        least_s, fixed = (
-            _paced_s(calls, per_min, window := case.up.throttle.window),
-            window == "fixed",
-        )
-        yield Pace(
-            least_s,
-            f"{calls:,.0f} calls, of which the provider admits {per_min} a minute,",
-            lambda factor: (
-                "no client can: it would take "
-                f"{calls / per_min / (ceil(least_s / factor / MINUTE_S) + fixed):.3g} times that limit"
-            ),
-        )
+        window = case.up.throttle.window
+        least_s, begun = _paced_s(calls, per_min, window), window == "fixed"
+
+        def cannot(factor: float) -> str:
+            minutes = ceil(least_s / factor / MINUTE_S) + begun
+            return f"no client can: it would take {calls / per_min / minutes:.3g} times that limit"
+
+        what = f"{calls:,.0f} calls, of which the provider admits {per_min} a minute,"
+        yield Pace(least_s, what, cannot)
 
 
 def _paced_s(calls: float, per_min: float, window: str = "gcra") -> float:
