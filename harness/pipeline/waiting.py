@@ -133,7 +133,7 @@ class WaitingRoom(Generic[T]):
             self._sort_out(now)
         if ticket in self._interactive or ticket in self._batch or ticket in self._late:
             raise ValueError("this ticket waits already: hand in each only once")
-        surplus = self.depth - idle - self._set.size + 1
+        surplus = len(self._interactive) + len(self._batch) - idle - self._set.size + 1
         late_by = 0
         if deadline is not None and self._set.useful_only:
             ahead = self._ahead(now, interactive=interactive) - idle

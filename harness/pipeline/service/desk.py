@@ -162,7 +162,9 @@ class Desk:
     def _fill(self) -> None:
         """Give those who wait to workers that are free."""
         now = self._now()
-        self._sweep(now)
+        for late in self.room.expired(now):
+            self._expire(late, now)
+            now = self._now()  # at which the next was served
         while self.busy < self.room.workers:
             ticket = self.room.take(now)
             if ticket is None:
@@ -202,17 +204,16 @@ class Desk:
         self._fill()
 
     def _look(self) -> None:
-        """Look at the clock again."""
-        self._sweep(self._now())
-
-    def _sweep(self, now: float) -> None:
         """End those whose time has run out while they waited."""
+        now = self._now()
         for ticket in self.room.expired(now):
-            late = ticket.ask.deadline is not None and ticket.ask.deadline <= now
-            if late:
-                self._end_waiting(ticket, "timed_out", "deadline")
-            else:  # there is time left, but not enough
-                self._end_waiting(ticket, "rejected", "too_late")
+            self._expire(ticket, now)
+
+    def _expire(self, ticket: Ticket, now: float) -> None:
+        if ticket.ask.deadline is not None and ticket.ask.deadline <= now:
+            self._end_waiting(ticket, "timed_out", "deadline")
+        else:  # there is time left, but not enough
+            self._end_waiting(ticket, "rejected", "too_late")
 
     def _end_waiting(self, ticket: Ticket, outcome: Outcome, error: str) -> None:
         self._add(ticket.request.unsent(self._now(), outcome, error))
