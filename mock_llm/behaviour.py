@@ -22,7 +22,7 @@ from mock_llm.plan import Call, Plan, Quota
 from mock_llm.quota import quota_of
 from mock_llm.refusals import refusal
 from mock_llm.regimes import Regimes
-from mock_llm.replies import TEXT_TOKENS, complexity, limited, padded, reply, words
+from mock_llm.replies import READ_CHARS, TEXT_TOKENS, Verdict, limited, padded, verdict, words
 from mock_llm.rng import Keyed, asked_key, request_key
 from mock_llm.shaped import Said, shaped
 from mock_llm.structured import Unsatisfiable
@@ -42,7 +42,7 @@ class Provider:
             truth is guessed.
         memory: what its weather needs of the past; its own, or shared with other processes.
         admission: throttle and credits.
-        hardness: how hard a review is: `replies.complexity`, or what remembers it.
+        verdict: `replies.verdict`, or what remembers more of them.
         text_key: likewise of `rng.request_key`.
         text_of: gives the text of an answer, or None to leave it to the upstream's `reply`.
     """
@@ -59,7 +59,7 @@ class Provider:
         self.answers: Mapping[str, str] = {} if answers is None else answers
         self.memory = Memory() if memory is None else memory
         self.text_of: Callable[[Call], str | None] | None = None
-        self.hardness: Callable[[str], float] = complexity
+        self.verdict: Callable[[str, str | None, float], Verdict] = verdict
         self.text_key: Callable[[str], str] = request_key
         self.admission = Admission()
         self._begin(seed)
@@ -107,6 +107,7 @@ class Provider:
             armed.get((name, fault)) or ArmedFault(name, fault, weather.stream(f"fault:{name}"))
             for name, fault in upstream.faults.items()
         ]
+        self._tells_quota = upstream.dialect == "openai"
         self._steady = upstream.drift is None and upstream.regime is None
         self._setup = compiled(weather, "setup", upstream.connection_setup)
         self._count = counter(upstream.token_counts)
@@ -126,7 +127,7 @@ class Provider:
         if call.route != "chat":
             return self._page(call, now - began)
         plan = self._decided(call, now, began)
-        if self.upstream.dialect == "openai":
+        if self._tells_quota:
             plan = msgspec.structs.replace(plan, quota=self.quota(call.account, now))
         return plan
 
@@ -145,18 +146,22 @@ class Provider:
     def _attempt(self, call: Call, draw: int, now: float, since_s: float, hop: int = 0) -> Plan:
         """Decide what one model does; `hop` is its place in the request's list."""
         offer = self._offers[call.model]
-        good = self._answer(call, offer, draw, now)
-        struck = msgspec.structs.replace(call, key=fault_key(call, hop)) if hop else call
-        plan = self._struck(good, struck, since_s) if self._faults else good
-        if plan.cost_usd and plan.completion_tokens != good.completion_tokens:
-            unsaid = good.completion_tokens - plan.completion_tokens
-            cost_usd = max(plan.cost_usd - unsaid * offer.completion_usd, 0.0)
-            plan = msgspec.structs.replace(plan, cost_usd=cost_usd)
-        if plan.ending == "refused":
-            return plan
-        if offer.cache is not None:
+        plan = self._answer(call, offer, draw, now)
+        if self._faults:
+            struck = msgspec.structs.replace(call, key=fault_key(call, hop)) if hop else call
+            plan = self._billed(plan, self._struck(plan, struck, since_s), offer)
+        if offer.cache is not None and plan.ending != "refused":
             offer.cache.remember(call.prefix, now)
         return plan
+
+    @staticmethod
+    def _billed(good: Plan, plan: Plan, offer: Offer) -> Plan:
+        """What a fault has left of an answer costs so much less."""
+        unsaid = good.completion_tokens - plan.completion_tokens
+        if not (unsaid and plan.cost_usd):
+            return plan
+        cost_usd = max(plan.cost_usd - unsaid * offer.completion_usd, 0.0)
+        return msgspec.structs.replace(plan, cost_usd=cost_usd)
 
     def finish(self, plan: Plan, completion_tokens: int, billed_usd: float) -> None:
         """End an attempt, whatever happened to it: exactly once, if its plan has a ticket.
@@ -235,19 +240,21 @@ class Provider:
         fresh = call.prompt_tokens - cached
         pace = 1.0 if self._steady else self._pace(now)
         first = pace * offer.first_token_s(call, draw, fresh, now)
+        tokens = said.tokens
+        more_s = pace * (tokens - 1) * offer.itl(call.key, draw) if tokens > 1 else 0.0
         return Plan(
             setup_s=self._setup_s(call, draw) if call.new_connection else 0.0,
             first_token_s=first,
-            last_token_s=first + pace * max(said.tokens - 1, 0) * offer.itl(call.key, draw),
+            last_token_s=first + more_s,
             reply=said.text,
             tool_calls=found.tool_calls,
-            completion_tokens=said.tokens,
+            completion_tokens=tokens,
             finish_reason=said.finish_reason,
             prompt_tokens=call.prompt_tokens,
             cached_tokens=cached,
             cost_usd=fresh * offer.prompt_usd
             + cached * offer.cached_usd
-            + said.tokens * offer.completion_usd,
+            + tokens * offer.completion_usd,
             draw=draw,
         )
 
@@ -261,13 +268,13 @@ class Provider:
             return Said(limited(given, call.max_tokens, self._count))
         # Keyed by the request alone: a retry says the same as the attempt that it repeats.
         key = asked_key(call.key)
-        wanted = None if offer.output is None else max(1, round(offer.output(key, 0)))
+        wanted = offer.wanted(key)
         if self.upstream.reply == "text":
             text = words(wanted or TEXT_TOKENS)
         else:
-            uniform = self._label(key, 0)
             truth = self._truth(key, call.text) if self.answers else None
-            text = reply(call.text, truth, offer.model.skill, uniform, self.hardness)
+            judged = self.verdict(call.text[:READ_CHARS], truth, offer.model.skill)
+            text = judged.good if self._label(key, 0) < judged.right else judged.bad
             text = padded(text, wanted) if wanted else text
         if call.wants is None:
             return Said(limited(text, offer.cap(call), self._count))

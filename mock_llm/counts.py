@@ -19,10 +19,13 @@ class Counts:
 
     def next(self, key: str) -> int:
         """Return how often the key was counted before this call, and count it."""
-        count = self._seen.pop(key, 0)
-        self._seen[key] = count + 1
-        if len(self._seen) > self.limit:
-            self._seen.popitem(last=False)
+        seen = self._seen
+        count = seen.get(key, 0)
+        seen[key] = count + 1
+        if count:
+            seen.move_to_end(key)
+        elif len(seen) > self.limit:
+            seen.popitem(last=False)
         return count
 
     def clear(self) -> None:

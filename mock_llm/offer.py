@@ -20,7 +20,11 @@ class Offer:
         self.ttft = compiled(weather, "ttft", profile.ttft)
         self.itl = compiled(weather, "itl", profile.itl)
         wanted = profile.output_tokens
-        self.output = None if wanted is None else compiled(weather, "output", wanted)
+        fixed = None if wanted is None else constant(wanted)
+        self._length = None if fixed is None else _whole(fixed)
+        self._output = None
+        if wanted is not None and fixed is None:
+            self._output = compiled(weather, "output", wanted)
         self.prefill_s = profile.prefill_s_per_1k / 1000
         cold, cache = profile.cold_start, profile.prompt_cache
         self.cold = None if cold is None else ColdStartState(cold)
@@ -29,6 +33,10 @@ class Offer:
         self.prompt_usd = model.prompt_usd_per_m / 1e6
         self.cached_usd = self.prompt_usd * (1.0 if cache is None else cache.price_ratio)
         self.completion_usd = model.completion_usd_per_m / 1e6
+
+    def wanted(self, key: str) -> int | None:
+        """Return how many tokens a request's answer has, or None: as many as it happens to have."""
+        return self._length if self._output is None else _whole(self._output(key, 0))
 
     def cap(self, call: Call) -> int:
         """Return the most tokens that a completion can have."""
@@ -54,9 +62,17 @@ class Offer:
 
 def compiled(weather: Keyed, stream: str, dist: Distribution) -> Draw:
     """Compile a distribution into (key, draw) to value; a constant needs no hash."""
-    quantile = quantile_function(dist)
-    if isinstance(dist, int | float | Constant):
-        value = quantile(0.5)
+    value = constant(dist)
+    if value is not None:
         return lambda _key, _draw: value
-    uniform = weather.stream(stream)
+    quantile, uniform = quantile_function(dist), weather.stream(stream)
     return lambda key, draw: quantile(uniform(key, draw))
+
+
+def constant(dist: Distribution) -> float | None:
+    """Return the one value that a distribution has; None: it has more."""
+    return quantile_function(dist)(0.5) if isinstance(dist, int | float | Constant) else None
+
+
+def _whole(tokens: float) -> int:
+    return max(1, round(tokens))

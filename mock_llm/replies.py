@@ -5,7 +5,6 @@ the model's skill, so that a router which sends hard reviews to better models me
 """
 
 import re
-from collections.abc import Callable
 from functools import lru_cache
 from math import exp
 from typing import Literal, NamedTuple
@@ -17,7 +16,7 @@ Label = Literal["positive", "negative"]
 TEXT_TOKENS = 60
 """Length of a `text` reply for which no length was drawn."""
 
-_READ_CHARS = 4000
+READ_CHARS = 4000
 _TURNS = (
     "although but despite except however if instead maybe nevertheless otherwise perhaps rather "
     "somewhat though unless unfortunately whereas while would yet"
@@ -55,7 +54,7 @@ def complexity(text: str) -> float:
 
     Only the first 4,000 characters are read. A review of 100 words has about 0.5.
     """
-    lowered = text[:_READ_CHARS].lower()
+    lowered = text[:READ_CHARS].lower()
     words = lowered.split()
     hedges = sum(map(_HEDGES.__contains__, words))
     raw = lowered.encode("utf-8", "surrogatepass")
@@ -68,7 +67,7 @@ def guess(text: str) -> Label:
 
     It agrees with the label of 76 % of 4,933 labelled product reviews.
     """
-    words = _WORD.findall(text[:_READ_CHARS].lower())
+    words = _WORD.findall(text[:READ_CHARS].lower())
     praise = sum(map(_POSITIVE.__contains__, words))
     blame = sum(map(_NEGATIVE.__contains__, words))
     return "positive" if praise >= blame else "negative"
@@ -85,28 +84,34 @@ def right_probability(complexity: float, skill: float) -> float:
     return 0.5 + (skill - 0.5) * (1.0 - 2.0 * complexity * (1.0 - skill))
 
 
-def reply(
-    text: str,
-    truth: str | None,
-    skill: float,
-    uniform: float,
-    hardness: Callable[[str], float] = complexity,
-) -> str:
-    """Return the classifier's JSON, for example ``{"label":"positive","confidence":0.93}``.
+class Verdict(NamedTuple):
+    """What the classifier says of a review: JSON, ``{"label":"positive","confidence":0.93}``.
+
+    Attributes:
+        right: the probability of being right, which is also the confidence: a calibrated judge.
+        good: the answer with the right label.
+        bad: the answer with the wrong one.
+    """
+
+    right: float
+    good: str
+    bad: str
+
+
+@lru_cache(maxsize=1024)
+def verdict(text: str, truth: str | None, skill: float) -> Verdict:
+    """Judge a review; the rest is luck.
 
     Args:
-        text: the review.
+        text: the review; not more of it than `READ_CHARS`, for it is remembered.
         truth: its true label; when unknown, `guess` stands for it.
         skill: see `mock_llm.config.Model`.
-        uniform: the label is right below the probability of being right, which is also the
-            confidence: a calibrated judge.
-        hardness: `complexity`, or a function that remembers what it gave.
     """
-    right = right_probability(hardness(text), skill)
+    right = right_probability(complexity(text), skill)
     label = truth or guess(text)
-    if uniform >= right:
-        label = "negative" if label == "positive" else "positive"
-    return f'{{"label":"{label}","confidence":{right:.2f}}}'
+    other = "negative" if label == "positive" else "positive"
+    good, bad = (f'{{"label":"{word}","confidence":{right:.2f}}}' for word in (label, other))
+    return Verdict(right, good, bad)
 
 
 @lru_cache(maxsize=256)

@@ -46,11 +46,13 @@ class Keyed:
 
 
 def _uniform(prefix: Callable[[], _Hash], key: str, draw: int) -> float:
-    state = prefix()
-    # A header value may carry lone surrogates; surrogatepass keeps different keys different.
-    state.update(f"{draw}:{key}".encode("utf-8", "surrogatepass"))
+    state, name = prefix(), f"{draw}:{key}"
+    try:
+        state.update(name.encode())
+    except UnicodeEncodeError:  # a header value may carry lone surrogates
+        state.update(name.encode("utf-8", "surrogatepass"))  # keeps different keys different
     # 52 bits and a half: the ends 0 and 1, where quantile functions are infinite, cannot occur.
-    return ((int.from_bytes(state.digest(), "big") >> 12) + 0.5) * _STEP
+    return ((int.from_bytes(state.digest()) >> 12) + 0.5) * _STEP
 
 
 def request_key(text: str) -> str:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mock_llm.replies import complexity, guess, limited, padded, reply, right_probability, words
+from mock_llm.replies import complexity, guess, limited, padded, right_probability, verdict, words
 from mock_llm.tokens import estimate
 
 EASY = "Great toy, love it."
@@ -86,24 +86,24 @@ def test_nobody_is_worse_than_a_coin(hardness: float, skill: float) -> None:
     assert 0.5 <= right_probability(hardness, skill) <= 1.0
 
 
-@given(
-    skill=SKILLS, uniform=st.floats(1e-9, 1 - 1e-9), truth=st.sampled_from(["positive", "negative"])
-)
-def test_the_label_is_right_below_the_probability(skill: float, uniform: float, truth: str) -> None:
-    """The uniform decides rightness, and the confidence is the probability of it."""
-    right = right_probability(complexity(HARD), skill)
-    said = json.loads(reply(HARD, truth, skill, uniform))
-    assert ((said["label"] == truth), said["confidence"]) == (uniform < right, round(right, 2))
+@given(skill=SKILLS, truth=st.sampled_from(["positive", "negative"]))
+def test_a_verdict_has_an_answer_for_either_luck(skill: float, truth: str) -> None:
+    """One answer has the right label and one the wrong one; the confidence is the probability."""
+    right, *answers = verdict(HARD, truth, skill)
+    assert right == right_probability(complexity(HARD), skill)
+    said = [json.loads(answer) for answer in answers]
+    assert [one["label"] == truth for one in said] == [True, False]
+    assert [one["confidence"] for one in said] == [round(right, 2)] * 2
 
 
 def test_a_reply_is_compact_json() -> None:
     """No blanks, two keys, two decimals."""
-    assert reply("", "negative", 0.93, 0.5) == '{"label":"negative","confidence":0.93}'
+    assert verdict("", "negative", 0.93).good == '{"label":"negative","confidence":0.93}'
 
 
 def test_without_a_truth_the_guess_stands_for_it() -> None:
     """A sure model says what the lexicon says."""
-    assert json.loads(reply("Terrible junk", None, 1.0, 0.5))["label"] == "negative"
+    assert json.loads(verdict("Terrible junk", None, 1.0).good)["label"] == "negative"
 
 
 @given(tokens=st.integers(0, 3000))

@@ -13,7 +13,7 @@ from mock_llm.config import Capacity, Upstream
 from mock_llm.network import Network
 from mock_llm.plan import Plan
 from mock_llm.quota import UNLIMITED
-from mock_llm.replies import complexity
+from mock_llm.replies import verdict
 from mock_llm.rng import request_key
 from mock_llm.service import Service
 from mock_llm.wire import Style
@@ -21,8 +21,8 @@ from mock_llm.wire import Style
 _ROOMY_BYTES = 2**20  # no plain answer is as long
 
 
-# A process that simulates many runs reads each review once.
-_hardness = lru_cache(maxsize=50_000)(complexity)
+# A process that simulates many runs judges each review once.
+_verdict = lru_cache(maxsize=50_000)(verdict.__wrapped__)
 _text_key = lru_cache(maxsize=50_000)(request_key)
 
 
@@ -65,7 +65,7 @@ class Endpoint:
         clock: Clock,
     ) -> None:
         self.provider = Provider(upstream, seed=seed, answers=answers)
-        self.provider.hardness, self.provider.text_key = _hardness, _text_key
+        self.provider.verdict, self.provider.text_key = _verdict, _text_key
         self.reader = Reader(upstream)
         self.slots = None if upstream.capacity is None else _Slots(upstream.capacity, clock)
         self.stalls = Network(upstream, seed, self.provider.memory.network).stalls
