@@ -94,12 +94,6 @@ class Limit(Alarm):
             self.waits_for.succeed(LATE)
 
 
-class _Over:
-    """As good as an event that is over: what work begins with."""
-
-    callbacks, _ok, _value = None, True, None
-
-
 class Work(Process):
     """A process whose end is an event only for those who wait for it.
 
@@ -114,15 +108,19 @@ class Work(Process):
 
     def begin(self) -> None:
         """Do so."""
-        self._resume(_Over)
+        self._go_on(None)
 
-    def _resume(self, event: Any) -> None:
+    def _resume(self, event: Event) -> None:
         """As SimPy's own, for what is usual."""
-        if not event._ok:  # noqa: SLF001 - it is interrupted
+        if event._ok:  # noqa: SLF001
+            self._go_on(event._value)  # noqa: SLF001
+        else:  # it is interrupted
             super()._resume(event)
-            return
+
+    def _go_on(self, value: object) -> None:
         try:
-            while event.callbacks is None:
+            event: Any = self._generator.send(value)
+            while event.callbacks is None:  # it is over already
                 event = self._generator.send(event._value)  # noqa: SLF001
         except StopIteration as stop:
             self._ok, self._value = True, stop.value
@@ -139,16 +137,16 @@ class Clock(simpy.Environment):
     """Simulated seconds since the start of the run.
 
     Attributes:
-        now: the moment.
+        now_s: the moment; `now`, a property of SimPy's, takes longer to read and stands still.
         soon: calls a function with its arguments in its turn at this moment: `soon((f, args))`.
         last: the same, when all else has happened that happens now.
     """
 
-    now = 0.0
     _queue: list[Any]
 
     def __init__(self) -> None:
         super().__init__(0.0)
+        self.now_s = 0.0
         self._urgent: deque[Any] = deque()
         self._ready: deque[Any] = deque()
         self._last: deque[Any] = deque()
@@ -157,14 +155,14 @@ class Clock(simpy.Environment):
 
     def time(self) -> float:
         """Now."""
-        return self.now
+        return self.now_s
 
     def schedule(self, event: Event, priority: EventPriority = NORMAL, delay: float = 0.0) -> None:
         """Let an event of SimPy's happen."""
         if priority == URGENT:
             self._urgent.append(event)
         else:
-            self._put(self.now + delay, event)
+            self._put(self.now_s + delay, event)
 
     def process(self, flow: Flow[Any]) -> Work:
         """Begin work before all else that happens now."""
@@ -175,7 +173,7 @@ class Clock(simpy.Environment):
     def call_at(self, when: float, function: Callable[..., object], /, *args: Any) -> Alarm:
         """Call a function at a moment, or at once if that is past."""
         alarm = Alarm(function, args)
-        if when > self.now:
+        if when > self.now_s:
             heappush(self._queue, (when, next(self._eid), alarm))
         else:
             self._ready.append(alarm)
@@ -183,7 +181,7 @@ class Clock(simpy.Environment):
 
     def call_soon_threadsafe(self, function: Callable[..., object], /, *args: Any) -> Alarm:
         """Call a function at this moment: what a signal's handler asks a loop for."""
-        return self.call_at(self.now, function, *args)
+        return self.call_at(self.now_s, function, *args)
 
     def limit(self, when: float | None) -> Limit | None:
         """A limit on waits; None: there is none."""
@@ -198,7 +196,7 @@ class Clock(simpy.Environment):
         """What to yield to wait for so long."""
         event = Event(self)
         event._ok, event._value = True, None  # noqa: SLF001 - as SimPy's own Timeout does
-        self._put(self.now + delay_s, event)
+        self._put(self.now_s + delay_s, event)
         return event
 
     def turn(self) -> Turn:
@@ -216,7 +214,7 @@ class Clock(simpy.Environment):
         return LATE if limit.struck else found
 
     def _put(self, when: float, event: Any) -> None:
-        if when > self.now:
+        if when > self.now_s:
             heappush(self._queue, (when, next(self._eid), event))
         else:
             self._ready.append(event)
@@ -243,7 +241,7 @@ class Clock(simpy.Environment):
                 when, _, event = heappop(queue)
                 if not event.callbacks:
                     continue  # it was taken back, or nobody waits for it any more
-                self.now = when
+                self.now_s = when
                 while queue and queue[0][0] == when:
                     ready.append(heappop(queue)[2])
             else:
@@ -251,11 +249,12 @@ class Clock(simpy.Environment):
             if event.__class__ is tuple:
                 event[0](*event[1])
                 continue
-            callbacks, event.callbacks = event.callbacks, None  # as SimPy marks what is over
             if isinstance(event, Alarm):
-                if callbacks is not None:
-                    callbacks(*event.args)
+                function, event.callbacks = event.callbacks, None
+                if function is not None:
+                    function(*event.args)
                 continue
+            callbacks, event.callbacks = event.callbacks, None  # as SimPy marks what is over
             for callback in callbacks:
                 callback(event)
             if not event._ok and not event.defused:  # noqa: SLF001

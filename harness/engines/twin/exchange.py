@@ -43,26 +43,24 @@ class Exchange(Event):
         left_s: when the client went away; None while it listens.
     """
 
-    left_s: float | None = None
-    _head_s = _origin_s = inf
-    _plan: Plan | None = None
-    _seat: Seat | None = None
-    _silent = _closed = False
-    _sound: bool | None = None
-    _performance: Performance | None = None
-    _ear: Ear | None = None
-    _row: Row | None = None
-    _alarm: Alarm | None
-
     def __init__(self, end: Endpoint, now: float, call: Call, stamps: Stamps) -> None:
         self._end, self.call, self._stamps = end, call, stamps
         self.env, self.callbacks = end.clock, []
+        self.left_s: float | None = None
+        self._head_s = self._origin_s = inf
+        self._plan: Plan | None = None
+        self._seat: Seat | None = None
+        self._silent = self._closed = False
+        self._sound: bool | None = None
+        self._performance: Performance | None = None
+        self._ear: Ear | None = None
+        self._row: Row | None = None
         arrival_s = now + end.provider.transit_s(call.key)
-        self._alarm = end.clock.call_at(arrival_s, self._arrive)
+        self._alarm: Alarm | None = end.clock.call_at(arrival_s, self._arrive)
 
     def _arrive(self) -> None:
         """Be admitted, and take a place if one is needed."""
-        end, now = self._end, self._end.clock.now
+        end, now = self._end, self._end.clock.now_s
         plan = self._plan = end.provider.admit(self.call, now)
         self._origin_s = now
         if end.slots is None or not occupies(plan):
@@ -73,7 +71,7 @@ class Exchange(Event):
             self._knock(plan, end.slots)
 
     def _knock(self, plan: Plan, slots: Service) -> None:
-        now = self._end.clock.now
+        now = self._end.clock.now_s
         seat = slots.take(now)
         if seat is None:
             plan = self._plan = overloaded(plan, slots.station.capacity.overflow_status)
@@ -131,7 +129,7 @@ class Exchange(Event):
     def _fall_silent(self) -> None:
         """Nothing more will come; it is over when the client leaves."""
         if self._seat is not None:
-            self._seat.leave(self._end.clock.now)
+            self._seat.leave(self._end.clock.now_s)
         self._silent = True
         if self.left_s is not None:
             self._over("client_left")
@@ -140,7 +138,7 @@ class Exchange(Event):
         if self.left_s is not None:
             self._over("client_left")
             return
-        found = self._said(self._end.clock.now)
+        found = self._said(self._end.clock.now_s)
         self._closed = self._sound = True
         self._over("complete")
         # It comes at once, not in its turn, for this is an alarm's last act.
@@ -191,7 +189,7 @@ class Exchange(Event):
             self.let_go()
             return
         self._closed = True
-        now, stamps, plan = self._end.clock.now, self._stamps, self._plan
+        now, stamps, plan = self._end.clock.now_s, self._stamps, self._plan
         self._end.pool.give_back(sound=False)
         if self._ear is not None:
             self._ear.leave()
@@ -205,7 +203,7 @@ class Exchange(Event):
         """What it makes of a client that is gone."""
         if self.left_s is not None:
             return
-        self.left_s = self._end.clock.now
+        self.left_s = self._end.clock.now_s
         if self._silent:
             self._over("client_left")
         elif self._end.upstream.handler_cancellation:
@@ -225,7 +223,7 @@ class Exchange(Event):
         if seat is not None:
             if seat.began_s is None:
                 plan = unsaid(plan)
-            seat.leave(self._end.clock.now)
+            seat.leave(self._end.clock.now_s)
         if plan.ticket:
             self._settle(plan, ended)
 
@@ -279,7 +277,7 @@ class Exchange(Event):
 
     def set_result(self, _: None) -> None:
         """The performance has come to its end."""
-        self._alarm = self._end.clock.call_at(self._end.clock.now, self._played)
+        self._alarm = self._end.clock.call_at(self._end.clock.now_s, self._played)
 
     def set_exception(self, exception: Exception) -> None:
         """The performance broke off by a fault of our own."""

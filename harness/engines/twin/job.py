@@ -33,11 +33,11 @@ class TwinDispatch(Dispatch):
 
     def fly(self, clock: Clock) -> Flow[None]:
         """Serve every item, or as many as there is time for."""
-        self.began = clock.now
+        self.began = clock.now_s
         deadline = self._set.job_deadline_s
         timer = deadline and clock.call_at(self.began + deadline, self.stop, "job_deadline")
         for wave in self._waves():
-            queued, waiting = clock.now, deque(wave)
+            queued, waiting = clock.now_s, deque(wave)
             self._workers = [
                 clock.process(self._job.shift(number, waiting, queued))
                 for number in range(self._count(wave))
@@ -90,14 +90,14 @@ class TwinJob(Job):
     def fly(self) -> None:
         """Serve every item; after it each of them has a row."""
         clock = self.clock
-        self._meter.start(clock.now)
+        self._meter.start(clock.now_s)
         end = clock.process(self._flight.fly(clock))
         clock.until(end)
         if end.is_alive:
             self.stop("never_answered")
             clock.until(end)
         if self.stopped == "job_deadline":
-            self._close_unstarted(clock.now)
+            self._close_unstarted(clock.now_s)
 
     def shift(self, number: int, waiting: deque[Item], queued: float) -> Flow[None]:
         """A worker: one item after another."""
@@ -106,8 +106,8 @@ class TwinJob(Job):
             while waiting:
                 item = waiting.popleft()
                 started.add(item.key)
-                request = self._request(item, number, queued, clock.now)
+                request = self._request(item, number, queued, clock.now_s)
                 answer = yield from self._processor.handle(request)
-                self._done(item, answer, clock.now)
+                self._done(item, answer, clock.now_s)
         except Interrupt:
             return

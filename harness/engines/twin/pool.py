@@ -78,7 +78,7 @@ class Pool:
         """A call has done with its connection, which may be used again if it is sound."""
         self._in_use -= 1
         if sound and self._keep:
-            now = self._clock.now
+            now = self._clock.now_s
             self._idle.append(now)
             if not self._cleaning:
                 self._clean_later(now)
@@ -95,7 +95,7 @@ class Pool:
 
     def _clean(self) -> None:
         self._cleaning = False
-        now = self._clock.now
+        now = self._clock.now_s
         while self._idle and self._idle[0] < now - KEEP_ALIVE_S:
             self._idle.popleft()
         if self._idle:

@@ -133,7 +133,7 @@ class TwinProcessor(Deciding):
                 return None
             if turn_s > 0:
                 yield self._clock.sleep(turn_s)
-            request.t_limited = self._clock.now
+            request.t_limited = self._clock.now_s
             for tries in range(request.failures + 1, self._set.retries + 2):
                 tried = yield from (
                     self._paid(request, request.item.route.model)

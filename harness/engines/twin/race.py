@@ -35,14 +35,14 @@ class Racer:
     def run(self, request: Request, asked: Asked, ticket: Ticket) -> Flow[Tried]:
         """Make an attempt; `request.made` has counted every call of it but the one returned."""
         self._hedger.sent()
-        began, delay_s = self._clock.now, self._hedger.delay_s()
+        began, delay_s = self._clock.now_s, self._hedger.delay_s()
         if delay_s is None:
             tried = yield from self._attempts.make(request, asked, ticket)
         else:
             race = _Race(self._attempts, request, asked, self._clock)
             tried = yield from self._raced(race, ticket, delay_s)
         if tried.answer is not None:
-            self._hedger.sample(self._clock.now - began)
+            self._hedger.sample(self._clock.now_s - began)
         return tried
 
     def _raced(self, race: "_Race", ticket: Ticket, delay_s: float) -> Flow[Tried]:
@@ -76,7 +76,7 @@ class Racer:
             return
         twin = copy.copy(race.request)
         twin.made += 1
-        twin.back(self._clock.now)
+        twin.back(self._clock.now_s)
         race.start(twin, ticket, hedge=True)
         self._hedger.hedged()
 
@@ -132,7 +132,7 @@ class _Race:
         """Wait until it is decided, or for so long."""
         while not self.is_decided:
             self._news = self._clock.turn()
-            limit = self._clock.limit(None if limit_s is None else self._clock.now + limit_s)
+            limit = self._clock.limit(None if limit_s is None else self._clock.now_s + limit_s)
             yield from self._clock.wait(self._news, limit)
             if limit is not None:
                 limit.cancel()

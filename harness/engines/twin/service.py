@@ -82,7 +82,7 @@ class TwinDesk(Desk):
             Refused: it is not served.
         """
         if self._limits is not None:
-            wait_s = self._limits.take(ask.user, self._clock.now)
+            wait_s = self._limits.take(ask.user, self._clock.now_s)
             if wait_s > 0:
                 self._refuse(ask, "rate_limit", wait_s)
         ticket = self._ticket(ask)
@@ -196,11 +196,11 @@ class TwinCallers(Callers):
         self._send(user_key(user, n), user_name(user), self._review(n, user), start, back)
 
     def _back(self, user: int, n: int, wait_s: float) -> None:
-        self._later(user, n, self._next_start(user, n, self.clock.now, wait_s))
+        self._later(user, n, self._next_start(user, n, self.clock.now_s, wait_s))
 
     def _at(self, start: float, function: Callable[..., None], *args: object) -> None:
         """Call a function at a time of the run."""
-        now = self.clock.now
+        now = self.clock.now_s
         if self.stopped is None:  # as a task's sleep would end, to the last digit
             self.clock.call_at(now + (self._began + start - now), function, *args)
 
@@ -215,7 +215,7 @@ class TwinCallers(Callers):
         """It comes to the desk."""
         limit, wait_s = self._work.deadline_s, AT_LEAST_S
         if asked is not None:
-            deadline = None if limit is None else self.clock.now + limit
+            deadline = None if limit is None else self.clock.now_s + limit
             try:
                 ticket = self._desk.enter(Ask(asked, user, "", key, deadline))
             except Refused as refused:

@@ -30,7 +30,7 @@ class Wires:
 
     def take(self) -> int:
         """A connection for a call: its number."""
-        now = self._clock.now
+        now = self._clock.now_s
         while self._idle:
             number, since_s = self._idle.popleft()
             if now - since_s <= self._keep_s:
@@ -40,7 +40,7 @@ class Wires:
 
     def give_back(self, number: int) -> None:
         """The call is over."""
-        self._idle.append((number, self._clock.now))
+        self._idle.append((number, self._clock.now_s))
 
     def carry(self, number: int, function: Callable[..., object], *args: Any) -> None:
         """Call a function when all else has happened that happens now."""
