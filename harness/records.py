@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -20,7 +20,12 @@ HITS: frozenset[Cache] = frozenset({"hit", "near"})
 Outcome = Literal["ok", "timed_out", "failed", "rejected"]
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+def _required() -> Any:
+    """A row without it is none; Python wants a default behind those that have one."""
+    raise msgspec.ValidationError("a row needs t_intended, t_queued, t_end and outcome")
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
     """One attempt.
 
     Attributes:
@@ -62,8 +67,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     model: str = ""
     tier: int = 0
     new_connection: bool = False
-    t_intended: float
-    t_queued: float
+    t_intended: float = msgspec.field(default_factory=_required)
+    t_queued: float = msgspec.field(default_factory=_required)
     t_admitted: float | None = None
     t_limited: float | None = None
     t_slot: float | None = None
@@ -72,9 +77,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     t_headers: float | None = None
     t_first_token: float | None = None
     t_last_token: float | None = None
-    t_end: float
+    t_end: float = msgspec.field(default_factory=_required)
     status: int | None = None
-    outcome: Outcome
+    outcome: Outcome = msgspec.field(default_factory=_required)
     error: str = ""
     retry_after_s: float | None = None
     prompt_tokens: int = 0

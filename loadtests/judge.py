@@ -105,7 +105,7 @@ def judge(session: Session, stats: RequestStats) -> int:
     run = run_of_test(flown, certificate, counts)
     unseen = [whose.get(key, key) for key in counts.unseen]
     run.report["notes"] += session.roll.obituaries(unseen) + _others(meter, stack, flown)
-    place = save(run, Path(options.out))  # before a prediction, which may take minutes
+    place = save(run, session.place)  # before a prediction, which may take minutes
     write_whole(place / "asked.jsonl", lines_of(flown))
     found: list[dict[str, Any]] = []
     if options.predict and not session.interrupted:

@@ -128,6 +128,12 @@ def _check_locusts(options: Namespace, kind: str) -> None:
     for option, tags in (("--tags", options.tags), ("--exclude-tags", options.exclude_tags)):
         if tags is not None:
             raise InputError(f"{option} {' '.join(tags)}: these users have no tags: leave it out")
+    for option, given, other in (
+        ("--expect-workers", options.expect_workers != 1 and not options.master, "--master"),
+        ("--mock-token-env", options.mock_token_env and not options.host, "--host"),
+    ):
+        if given:
+            raise InputError(f"{option}: goes with {other}: leave it out, or give both")
     wanted = "Caller" if kind == "arrivals" or options.open_loop else "Visitor"
     for name in options.user_classes or ():
         if name != wanted:
@@ -202,7 +208,8 @@ def _check_places(options: Namespace, choice: Choice) -> None:
     elif options.service_host in EVERYWHERE:
         every = f"--service-host {options.service_host}"
         raise InputError(f"{every}: name the one address at which its workers find this machine")
-    elif options.service_port:
+    else:
+        _check_free("--service-host", options.service_host, 0)
         _check_free("--service-port", options.service_host, options.service_port)
     if not options.headless:
         _check_free("--web-port", options.web_host.replace("*", ""), options.web_port)
@@ -222,7 +229,8 @@ def _check_free(option: str, host: str, port: int) -> None:
             probe.listen()
         except (OSError, OverflowError) as error:
             why = getattr(error, "strerror", None) or error
-            raise InputError(f"{option} {port}: {why}; choose another port") from error
+            what = "port" if port else "address"
+            raise InputError(f"{option} {port or host}: {why}; choose another {what}") from error
 
 
 def _check_ready(url: str) -> None:

@@ -77,8 +77,9 @@ def plan_of(options: Namespace, work: Workload, base: Path) -> Plan:
         raise InputError(f"--most-in-flight {options.most_in_flight}: must be at least 1")
     if options.shape and options.open_loop:
         raise InputError("--shape is of users, --open-loop of arrivals: leave one of them out")
-    if options.spawn_rate is not None and (options.open_loop or work.kind == "arrivals"):
-        raise InputError(f"-r {options.spawn_rate:g}: arrivals come by a schedule: leave it out")
+    for name, value in (("-u", options.num_users), ("-r", options.spawn_rate)):
+        if value is not None and (options.open_loop or work.kind == "arrivals"):
+            raise InputError(f"{name} {value:g}: arrivals come by a schedule: leave it out")
     if options.open_loop:
         return Plan(None, tuple(_arrivals(options, work)))
     if options.shape is None:

@@ -94,17 +94,18 @@ def run_of_test(flown: Flown, certificate: Certificate, counts: Reconciled) -> R
         engine=ENGINE,
         seed=flown.seed,
     )
+    run.report["added_s"] = added(flown) or run.report["added_s"]
+    figures = run.report
     if apart:
         kept = [row for row in records if request_of(row.key) not in apart]
         figures = figures_of(flown.prepared, msgspec.structs.replace(result, records=kept))
-        spent = {name: run.report[name] for name in SPENT}
-        run.report["slo"] = slo_of(flown.prepared.scenario.slo, {**figures, **spent})
+    known = {name: run.report[name] for name in (*SPENT, "added_s")}
+    run.report["slo"] = slo_of(flown.prepared.scenario.slo, {**figures, **known})
     if flown.found is not None:
         run.report["search"] = flown.found.report()
         run.report["slo"]["checks"] = [flown.found.check()]
     _promise(run, counts)
     run.report["users"] = users_of(flown.asked)
-    run.report["added_s"] = added(flown)
     return run
 
 
@@ -231,7 +232,7 @@ def added(flown: Flown) -> dict[str, float] | None:
     calls: dict[str, list[Row]] = {}
     for row in flown.rows:
         calls.setdefault(row.key, []).append(row)
-    asked = {one.key: one for one in flown.asked if one.kind != "stream" and one.outcome == "ok"}
+    asked = {one.key: one for one in flown.asked if one.kind == "review" and one.outcome == "ok"}
     seen = []
     for rows in requests(flown.records):
         one, mine = asked.get(rows[0].key), calls.get(rows[0].key, [])

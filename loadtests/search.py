@@ -192,10 +192,10 @@ def binding(levels: Sequence[Tried]) -> str:
     name = max(own, key=lambda one: own[one], default="")
     if name and own[name] >= BUSY:
         return f"one core of this machine: the {name} uses {own[name]:.0%} of it"
-    if (share := failed.busy.get(MACHINE, 0.0)) >= CROWDED:
-        each = ", ".join(f"{name} {used:.0%}" for name, used in own.items())
-        return f"this machine: its cores are {share:.0%} busy ({each} of one core)"
     if any(why.startswith(_LATE) for why in failed.missed):
+        if (share := failed.busy.get(MACHINE, 0.0)) >= CROWDED:
+            each = ", ".join(f"{name} {used:.0%}" for name, used in own.items())
+            return f"this machine: its cores are {share:.0%} busy ({each} of one core)"
         return "the generator: it sends late, and none of its cores seems to be full"
     passed = [one for one in levels if not one.missed and one.users < failed.users]
     before = max(passed, key=lambda one: one.users).stages if passed else {}

@@ -11,9 +11,10 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Sequence
-from types import FrameType
+from pathlib import Path
 from typing import Any
 
+from gevent import get_hub, signal_handler
 from gevent.event import Event
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
@@ -88,7 +89,7 @@ class Session:
         self.reviews: tuple[Review, ...] = ()
         self.orders: Orders | None = None
         self.roll = Roll()
-        self._flown = False
+        self._tests = 0
 
     @property
     def patience_s(self) -> float:
@@ -101,6 +102,12 @@ class Session:
         """How long users may go on with what they do when the time is over."""
         mix = self.flight.work.mix
         return max(self.patience_s, BATCHES_S if mix is not None and mix.batch else 0.0)
+
+    @property
+    def place(self) -> Path:
+        """Folder for what came of this test; those after a Locust's first have one each in it."""
+        first = Path(self.options.out)
+        return first / f"test-{self._tests}" if self._tests > 1 else first
 
     def review(self, user: int, n: int) -> Review:
         """What a user's request `n` is about."""
@@ -126,10 +133,10 @@ class Session:
 
     def begin(self, environment: Environment) -> None:
         """A test begins: everybody's plan counts from a little later."""
-        if self._flown and self.stack is not None:
+        if self._tests and self.stack is not None:
             self.stack.close()
             self.launch(environment)
-        self._flown = True
+        self._tests += 1
         self.landed.clear()
         self.sight, self.numbers = Sight(), Numbers()
         self.strains = {}
@@ -229,11 +236,14 @@ def _on_init(environment: Environment, runner: Runner, **_: Any) -> None:
         session.choice = None  # forked off when it was the master's
         return
 
-    def told(number: int, frame: FrameType | None) -> None:
+    def told() -> None:
         session.interrupted = runner.state in UNDER_WAY
-        signal.default_int_handler(number, frame)
+        raise KeyboardInterrupt
 
-    signal.signal(signal.SIGINT, told)
+    # Python's own may raise it in a finalizer, where it is lost; gevent does in the main greenlet.
+    signal_handler(signal.SIGINT, told)
+    hub = get_hub()
+    hub.NOT_ERROR = (*hub.NOT_ERROR, KeyboardInterrupt)  # it would print where that came about
     choice = session.choice
     if choice is not None:
         for line in lint_lines({choice.variant: lint(choice.prepared)}):
@@ -242,6 +252,8 @@ def _on_init(environment: Environment, runner: Runner, **_: Any) -> None:
         session.launch(environment)
     except InputError as error:
         complain(str(error))
+    except KeyboardInterrupt:  # Locust looks for it later
+        sys.exit(INTERRUPTED)
 
 
 def complain(message: str) -> None:

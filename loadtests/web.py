@@ -6,6 +6,7 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+import flask
 import msgspec
 from locust.env import Environment
 from locust.event import Events
@@ -35,11 +36,20 @@ def _on_init(environment: Environment, web_ui: WebUI | None, **_: Any) -> None:
     base = environment.parsed_options.web_base_path or ""
     tab = Tab(access, lambda: live_of(environment, session), provider_of(session))
     tab.mount(web_ui.app, base)
+    web_ui.app.before_request(lambda: nobody(environment, f"{base}/swarm"))
     web_ui.template_args["extended_tabs"] = extended_tabs()
     scheme = "https" if web_ui.tls_cert else "http"
     place = f"{scheme}://{web_ui.host or '127.0.0.1'}:{web_ui.port}{base}"
     # Not to Locust's log, which its web UI shows to everybody.
     sys.stderr.write(f"the mock's switches: {place}/?tab={NAME}#token={access.token}\n")
+
+
+def nobody(environment: Environment, path: str) -> dict[str, object] | None:
+    """What Locust's form is told when it asks for 0 users, which Locust would take."""
+    wanted = flask.request.form.get("user_count", type=int)
+    if flask.request.path != path or wanted != 0 or environment.shape_class:
+        return None
+    return {"success": False, "message": "0 users: give 1 at least", "host": environment.host}
 
 
 def live_of(environment: Environment, session: Session) -> Live:

@@ -22,9 +22,9 @@ from mock_llm.plan import Call, Plan, Quota
 from mock_llm.quota import quota_of
 from mock_llm.refusals import refusal
 from mock_llm.regimes import Regimes
-from mock_llm.replies import READ_CHARS, TEXT_TOKENS, Verdict, limited, padded, verdict, words
+from mock_llm.replies import READ_CHARS, TEXT_TOKENS, Verdict, padded, verdict, words
 from mock_llm.rng import Keyed, asked_key, request_key
-from mock_llm.shaped import Said, shaped
+from mock_llm.shaped import Said, plain, shaped
 from mock_llm.structured import Unsatisfiable
 from mock_llm.tokens import counter
 
@@ -265,22 +265,21 @@ class Provider:
 
     def _said(self, call: Call, offer: Offer) -> Said:
         if self.text_of is not None and (given := self.text_of(call)) is not None:
-            return Said(limited(given, call.max_tokens, self._count))
+            return plain(given, None, call.max_tokens, self._count)
         # Keyed by the request alone: a retry says the same as the attempt that it repeats.
         key = asked_key(call.key)
         wanted = offer.wanted(key)
         if self.upstream.reply == "text":
-            text = words(wanted or TEXT_TOKENS)
+            text, wanted = words(wanted or TEXT_TOKENS), None
         else:
             truth = self._truth(key, call.text) if self.answers else None
             judged = self.verdict(call.text[:READ_CHARS], truth, offer.model.skill)
             text = judged.good if self._label(key, 0) < judged.right else judged.bad
-            text = padded(text, wanted) if wanted else text
         if call.wants is None:
-            return Said(limited(text, offer.cap(call), self._count))
+            return plain(text, wanted, offer.cap(call), self._count)
         return shaped(
             call.wants,
-            text,
+            padded(text, wanted) if wanted else text,
             offer.cap(call),
             self._count,
             lambda path: self._shape(f"{key}\0{path}", 0),

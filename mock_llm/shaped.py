@@ -1,11 +1,12 @@
 """Replies in the shape that was asked for: tool calls, JSON, instances of a schema, stops."""
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 import msgspec
 
 from mock_llm.plan import ToolCall
-from mock_llm.replies import Reply, limited
+from mock_llm.replies import Reply, limited, padded
 from mock_llm.structured import Hints, instance
 from mock_llm.tokens import Counter
 from mock_llm.wants import Tool, Wants
@@ -20,6 +21,12 @@ class Said(msgspec.Struct, frozen=True, gc=False):
 
     reply: Reply
     tool_calls: tuple[ToolCall, ...] = ()
+
+
+@lru_cache(maxsize=256)
+def plain(text: str, wanted: int | None, max_tokens: int | None, count: Counter) -> Said:
+    """Return a free answer, made so long if somebody wants it, and cut at `max_tokens`."""
+    return Said(limited(padded(text, wanted) if wanted else text, max_tokens, count))
 
 
 def shaped(

@@ -55,7 +55,7 @@ BELONGS: dict[str, dict[str, str]] = {
     "matplotlib": {"harness.report.plots": "pictures"},
     "distributed": {"harness.experiments.executors": "a cluster by its address"},
     "locust": {"loadtests": "drives users, in its own process"},
-    "flask": {"loadtests.tab": "what Locust's web UI is made of"},
+    "flask": dict.fromkeys(("loadtests.tab", "loadtests.web"), "what Locust's web UI is made of"),
     "gevent": {"loadtests": "what Locust runs on"},
     "psutil": {"loadtests.meter": "processor time, as Locust itself reads it"},
     "pytest": {"harness.testing.plugin": "whose plugin it is"},

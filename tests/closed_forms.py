@@ -36,6 +36,7 @@ from heapq import heappop, heappush, heapreplace
 from typing import NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 from queues import MANY, UNIT_S, Patience, Queueing, Row, rows
 
 from harness.engines.base import Prepared, prepare
@@ -122,7 +123,7 @@ class ImpatientDesk(TwinDesk):
 
     def enter(self, ask: Ask) -> Ticket:
         """Let a request in, to wait for as long as its caller likes to."""
-        return super().enter(ask._replace(deadline=self._now() + self._patience_s(ask.key)))
+        return super().enter(replace(ask, deadline=self._now() + self._patience_s(ask.key)))
 
     def _start(self, ticket: Ticket) -> None:
         ticket.request.deadline = None

@@ -79,6 +79,8 @@ BAD = [
     ((*ONE, "--json", ""), "names no file"),
     ((*ONE, "--json", "small.toml/x.json"), "small.toml is no folder"),
     ((*ONE, "--out", "small.toml"), "--out small.toml: small.toml is no folder"),
+    ((*ONE, "--out", "/proc/x"), "--out /proc/x: /proc may not be written"),
+    ((*ONE, "--set", "slo={'added_s.p9'='<= 1'}"), "unknown metric; did you mean 'added_s.p99'"),
     ((*ONE, "--out", "small.toml/deeper"), "small.toml is no folder"),
     ((*ONE, "--target", "gone:f"), "cannot import gone"),
     (("corpus", "gone.csv"), "gone.csv: no such file"),

@@ -2,6 +2,7 @@
 
 from itertools import count
 
+import msgspec
 import pytest
 from jobs import ONE_SECOND, faulty, items, ran, settings, upstream
 
@@ -109,7 +110,7 @@ def test_answers_grow_stale() -> None:
 
 
 def another_model(item: Item) -> Item:
-    return item._replace(route=items(1, model="openai/gpt-4o")[0].route)
+    return msgspec.structs.replace(item, route=items(1, model="openai/gpt-4o")[0].route)
 
 
 def test_models_do_not_share_answers() -> None:

@@ -164,6 +164,18 @@ def test_what_is_added_is_told_apart() -> None:
     assert found["mock_late"] == pytest.approx(0.002)
 
 
+def test_what_is_added_can_be_promised() -> None:
+    """A bound on it is judged by what was measured, and missed where nothing was."""
+    bounds = ('slo."added_s.p50"="<= 0.1"', 'slo."added_s.p99"="<= 0.001"')
+    run = judged(world(), *bounds)
+    cases = {case.name: case.state for case in cases_of(run.report)}
+    assert cases["added_s.p50 <= 0.1"] == ""
+    assert cases["added_s.p99 <= 0.001"] == "failure"
+    unknown = {case.name: case for case in cases_of(judged(world(), *bounds, rows=None).report)}
+    assert unknown["added_s.p50 <= 0.1"].why == "nothing was measured"
+    assert unknown["added_s.p50 <= 0.1"].state == "failure"
+
+
 def test_waiting_in_line_is_not_added() -> None:
     """Queue, limiter, slot and backoff are what the settings make users wait."""
     one = world(["u0.0"])

@@ -114,11 +114,12 @@ def test_what_binds_is_the_core_or_the_stage_that_grew() -> None:
     assert binding([fine, slow]).startswith("the provider (+7.80 s")
     worn = level(80, missed=True, busy=0.97, queue=3.0)
     assert binding([fine, worn]) == "one core of this machine: the service uses 97% of it"
-    crowd = worn._replace(busy={"service": 0.86, "mock": 0.3, "machine": 0.92})
-    assert binding([fine, crowd]) == (
-        "this machine: its cores are 92% busy (service 86%, mock 30% of one core)"
-    )
     late = held([asked(n, late_s=0.2) for n in range(100)], service=0.3)
     assert binding([fine, late]).startswith("the generator: it sends late")
+    shares = {"service": 0.86, "mock": 0.3, "machine": 0.92}
+    assert binding([fine, late._replace(busy=shares)]) == (
+        "this machine: its cores are 92% busy (service 86%, mock 30% of one core)"
+    )
+    assert binding([fine, full._replace(busy=shares)]) == binding([fine, full])
     assert binding([fine]).startswith("nothing that was tried")
     assert binding([level(10, missed=True)]).startswith("unknown")

@@ -68,6 +68,11 @@ def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
             f"--web-port {taken}": [*given[1:], "--web-host", "127.0.0.1", "-P", str(taken)],
             "cannot be reached": [*given, "--host", f"http://127.0.0.1:{gone}"],
             "--out": [*given, "--out", str(scenario / "out")],
+            "--out /proc/x": [*given, "--out", "/proc/x"],
+            "--service-host 198.51.100.7": [*given, "--service-host", "198.51.100.7"],
+            "-u 5: arrivals come": [*given, "-u", "5", "--open-loop", "poisson:rate_per_s=4"],
+            "--mock-token-env: goes with --host": [*given, "--mock-token-env", "X"],
+            "--expect-workers: goes with --master": [*given, "--expect-workers", "3"],
             "--processes -5": [*given, "--processes", "-5"],
             "Nobody: is no user class": [*given, "Nobody"],
             "Caller: is no user class": [*given, "Caller"],
@@ -118,3 +123,10 @@ def test_ctrl_c_keeps_what_was_done_and_ends_everything(tmp_path: Path) -> None:
     assert results(tmp_path)["stopped"] == "interrupted"
     assert results(tmp_path)["requests"] > 0
     assert mentioning(str(tmp_path)) == []
+
+
+def test_nobody_is_taken_away_at_its_turn() -> None:
+    """Told to leave as its pause ends a user asks nothing; a key that was cut is not used again."""
+    script = Path(__file__).with_name("leaving.py")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == {"at_its_turn": [], "cut": ["u0.0"], "after": ["u0.1"]}

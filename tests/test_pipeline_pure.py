@@ -177,7 +177,7 @@ def size_bytes(kept: Sequence[int]) -> int:
 
 
 def sent(context: Context) -> list[tuple[int, str, str]]:
-    return [exchange[:3] for exchange in context.to_send()]
+    return [(one.number, one.prompt, one.reply) for one in context.to_send()]
 
 
 @given(order=numbers, k=st.integers(0, 6))

@@ -1,18 +1,21 @@
 """The search finds what trying everything would, with fewer runs, and says why."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from planning import SMALL, Fake, point, question
 
 from harness.experiments.plan import LEAST, Plan, Question, binding, frontier, knee, plan
+from harness.experiments.plan.answer import DOTS
 from harness.experiments.plan.bounds import impossible
 from harness.experiments.plan.judge import MOST, missed, verdict
+from harness.experiments.plan.same import Sharing
 from harness.experiments.plan.search import Search
-from harness.experiments.points import Task, prepared_for
+from harness.experiments.points import Point, Task, measure, prepared_for
 from harness.scenario.slo import Bound
 
 IN_TIME = Bound("duration_s", "<=", 20.0)
@@ -69,6 +72,49 @@ def test_halving_takes_the_logarithm(tmp_path: Path) -> None:
     assert best is not None
     assert best.configuration.label == "concurrency=22"  # 21 is in time with every third seed
     assert len(set(fake.asked)) < 16
+
+
+def test_what_broke_others_comes_first(tmp_path: Path) -> None:
+    """A configuration that holds with most seeds soon meets the one that its neighbours missed."""
+
+    def figures(task: Task) -> dict[str, float]:
+        return {
+            "duration_s": 99.0 if task.seed == 8 and task.scenario.pipeline.concurrency < 6 else 1.0
+        }
+
+    text, over = SMALL + DRIFT, ["pipeline.concurrency=4-9"]
+    asked = question(tmp_path, "60 reviews in 60 s", over=over, text=text)
+    fake = Fake(figures)
+    search = Search(asked.configurations, asked.bounds, fake)
+    best = search.winner()
+    assert best is not None
+    assert best.configuration.label == "concurrency=6"
+    assert sorted(point.seed for point in best.points) == list(range(1, LEAST + 1))
+    first, second = search.candidates[:2]
+    assert (len(first.points), len(second.points)) == (LEAST, 3)
+    assert [point.seed for point in second.points[:2]] == [1, 8]
+
+
+def test_a_limit_that_never_acts_makes_no_run(tmp_path: Path) -> None:
+    """Where all was answered, more retries are the same run to the bit, and only there not made."""
+    text = SMALL + "[upstream.faults]\nout = { kind = 'server_error', rate = 0.05 }\n"
+    asked = question(tmp_path, "60 reviews in 60 s", over=["pipeline.retries=0-4"], text=text)
+    tasks = [
+        msgspec.structs.replace(one.task, seed=n) for one in asked.configurations for n in (1, 2)
+    ]
+    made: list[Task] = []
+
+    def sweep(some: Sequence[Task]) -> list[Point]:
+        made.extend(some)
+        return [measure(task) for task in some]
+
+    shared = Sharing(sweep)
+    found = [(point.key, point.label, point.figures) for point in shared(tasks)]
+    assert found == [(p.key, p.label, p.figures) for p in map(measure, tasks)]
+    assert len({task.key for task in made}) == len(made) == len(tasks) - shared.spared
+    answered = [figures["success_rate"] == 1 for _, _, figures in found]
+    assert answered[:2] == [False, False]
+    assert shared.spared == sum(answered) - 2  # of each seed the first that answered all was made
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +188,12 @@ def test_what_is_near_its_limit_is_not_recommended(tmp_path: Path) -> None:
     ("goal", "text", "said"),
     [
         ("600 reviews in 60 s", SMALL, "600 calls of 1.00 s, 4 at once, take 150 s at least"),
-        ("600 reviews in 60 s", SMALL + STORM, "admits 90 a minute, take 5 min 40 s at least"),
+        ("600 reviews in 60 s", SMALL + STORM, "admits 90 a minute, take 6 min at least"),
+        (
+            "270 reviews in 2 min",
+            SMALL + STORM,
+            "take over 120 s; the goal is 120 s; no client can: it would take 1.5 times",
+        ),
         ("60 reviews in 60 s", SMALL + "cost_usd = '<= 0.001'", "the goal is $0.0010"),
         ("600/s", SMALL, "that is under 600/s"),
     ],
@@ -168,6 +219,18 @@ def test_bounds_rule_out_nothing_that_can_be(tmp_path: Path) -> None:
     assert reason.over > 2
 
 
+def test_a_limit_per_minute_is_reached_to_the_minute(tmp_path: Path) -> None:
+    """Of 61 calls at 30 a minute the last begins after two minutes, and may soon end."""
+    text = SMALL.replace("reviews = 60", "reviews = 61") + "[upstream.throttle]\n"
+    text += "requests_per_min = 30\n"
+    sets = ["pipeline.retries=20", "pipeline.concurrency=30", "upstream.profile.ttft=0.4"]
+    asked = question(tmp_path, "61 reviews in 2 min", text=text, sets=sets)
+    task = asked.configurations[0].task
+    assert impossible(prepared_for(task), asked.bounds) is not None
+    assert impossible(prepared_for(task), [Bound("duration_s", "<=", 120.5)]) is None
+    assert (measure(task).figures["duration_s"] or 0.0) > 120
+
+
 def test_what_binds_is_where_a_unit_is_worth_the_most(tmp_path: Path) -> None:
     """A slot more helps where slots bind, and the time limit, which nothing meets, does not."""
     found, _ = planned(tmp_path, "60 reviews in 10 s", "pipeline.concurrency=1-20")
@@ -176,6 +239,11 @@ def test_what_binds_is_where_a_unit_is_worth_the_most(tmp_path: Path) -> None:
     assert worth.constraint == "concurrency"
     assert worth.change.mean == pytest.approx(60 / 8 - 60 / 7)
     assert {one.constraint for one in found.worths if not one.better} == {"retries", "time limit"}
+    assert {one.constraint: one.change.n for one in found.worths} == {
+        "concurrency": 4,
+        "retries": 2,  # the same to the last digit of every figure: that is looked at no longer
+        "time limit": 2,
+    }
 
 
 def test_the_curve_is_drawn_over_all_slots(tmp_path: Path) -> None:
@@ -185,6 +253,14 @@ def test_the_curve_is_drawn_over_all_slots(tmp_path: Path) -> None:
     assert found.curve is not None
     assert found.curve.dots == tuple((float(n), float(n)) for n in range(1, 21))
     assert found.curve.knee is None
+
+
+def test_a_long_curve_has_dots_enough(tmp_path: Path) -> None:
+    """Of very many values a curve has some two dozen, with both of its ends."""
+    found, _ = planned(tmp_path, "60 reviews in 10 s", "pipeline.concurrency=1-500")
+    assert found.curve is not None
+    assert DOTS <= len(found.curve.dots) <= DOTS + 12
+    assert [found.curve.dots[at][0] for at in (0, -1)] == [1, 500]
 
 
 def test_knee_is_where_a_curve_bends() -> None:

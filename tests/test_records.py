@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -10,6 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rows import attempt
 
+from harness.corpus.review import Review
+from harness.pipeline.reading import Stamps
+from harness.pipeline.request import Item, Request
+from harness.pipeline.routing import Route
 from harness.records import (
     TIMES,
     Record,
@@ -71,6 +76,56 @@ def test_the_digest_sees_no_difference_below_a_microsecond(
     )
     assert records_sha256([moved]) == records_sha256([row])
     assert records_sha256([further]) != records_sha256([row])
+
+
+@pytest.mark.parametrize("field", ["key", "attempt", "t_intended", "t_queued", "t_end", "outcome"])
+def test_a_row_without_what_every_row_has_is_none(field: str, tmp_path: Path) -> None:
+    """A line of a file that lacks it is refused, though the other fields may be missing."""
+    line = msgspec.to_builtins(ROWS[0])
+    file = tmp_path / "rows.jsonl"
+    file.write_bytes(msgspec.json.encode({**line, "user": ""}))
+    assert len(read_jsonl(file)) == 1
+    del line[field]
+    file.write_bytes(msgspec.json.encode(line))
+    with pytest.raises(msgspec.ValidationError):
+        read_jsonl(file)
+
+
+def test_a_request_writes_every_value_under_its_name() -> None:
+    """A row is made by position, and each value is where its name is."""
+    route = Route("router's", None, "")
+    item = Item(0, "k", "u", 2, Review(id="i", content="c"), route, 3)
+    request = Request(item, 4, 1.0, 2.0, 3.0, t_limited=4.0, t_slot=5.0, cache="miss")
+    stamps = Stamps(
+        new_connection=True, t_connected=6.0, t_sent=7.0, t_headers=8.0, t_first_token=9.0
+    )
+    stamps.t_last_token = 10.0
+    told: dict[str, Any] = {"model": "m", "error": "x", "outcome": "failed", "status": 503}
+    told |= {"prompt_tokens": 13, "cached_tokens": 14, "completion_tokens": 15, "cost_usd": 16.0}
+    row = request.row(5, stamps, 11.0, retry_after_s=12.0, **told)
+    assert row == Record(
+        key="k",
+        attempt=5,
+        user="u",
+        batch=2,
+        worker=4,
+        tier=3,
+        new_connection=True,
+        t_intended=2.0,
+        t_queued=1.0,
+        t_admitted=3.0,
+        t_limited=4.0,
+        t_slot=5.0,
+        t_connected=6.0,
+        t_sent=7.0,
+        t_headers=8.0,
+        t_first_token=9.0,
+        t_last_token=10.0,
+        t_end=11.0,
+        retry_after_s=12.0,
+        cache="miss",
+        **told,
+    )
 
 
 def test_a_lost_row_changes_the_digest() -> None:

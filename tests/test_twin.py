@@ -1,5 +1,6 @@
 """The twin says what the code says: same requests, same outcomes, same times, to the bit."""
 
+import gc
 from typing import Any
 
 import msgspec
@@ -72,6 +73,24 @@ def test_answers_told_without_bytes_are_those_read_from_bytes() -> None:
     one = scenario("timeout_crisis", "after_storm", "workload.reviews=150")
     narrow = changed(one, "pipeline", max_answer_bytes=100_000)  # no answer is as long
     assert _told(narrow) == _told(one)
+
+
+def cycles(requests: int) -> int:
+    """Objects of a run that only the garbage collector finds."""
+    one = prepare(scenario("timeout_crisis", "after", f"workload.reviews={requests}"))
+    gc.collect()
+    gc.disable()
+    try:
+        run_in_twin(one, seed=1)
+        return gc.collect()
+    finally:
+        gc.enable()
+
+
+def test_requests_leave_nothing_to_the_garbage_collector() -> None:
+    """What a request was made of goes when it ends, for cycles would cost a tenth of a run."""
+    # What is left is the run's own: of a request no more than what is known of its text.
+    assert cycles(600) - cycles(200) < 2 * 400
 
 
 def test_another_seed_is_another_run() -> None:

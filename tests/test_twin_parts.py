@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -64,6 +65,62 @@ def test_alarms_of_one_instant_ring_in_the_order_in_which_they_were_set() -> Non
         clock.call_at(when, ring, name)
     clock.until(clock.process(_waits(clock, 3.0)))
     assert rung == [("b", 1.0), ("c", 1.0), ("past", 1.0), ("a", 2.0)]
+
+
+def test_what_happens_now_has_its_order() -> None:
+    """Work and interruptions first, then what was set before for the moment, now, and last."""
+    clock = Clock()
+    rung: list[str] = []
+
+    def asleep() -> Flow[None]:
+        try:
+            yield clock.turn()
+        except Interrupt:
+            rung.append("interrupted")
+
+    def begins() -> Flow[None]:
+        rung.append("begun")
+        yield clock.sleep(0.0)
+        rung.append("woken")
+
+    def first() -> None:
+        clock.last((rung.append, ("last",)))
+        clock.soon((rung.append, ("soon",)))
+        clock.process(begins())
+        clock.call_at(0.0, rung.append, "past")
+        clock.call_at(0.0, rung.append, "taken back").cancel()
+        sleeper.interrupt()
+
+    sleeper = clock.process(asleep())
+    clock.call_at(1.0, first)
+    clock.call_at(1.0, rung.append, "set before")
+    clock.call_at(1.0, rung.append, "too")
+    clock.until()
+    first_of_all, then = ["begun", "interrupted"], ["soon", "past", "woken", "last"]
+    assert rung == [*first_of_all, "set before", "too", *then]
+
+
+def test_the_end_of_work_is_an_event_for_those_who_wait() -> None:
+    """Who waits for work has what it returns, in its turn; work that fails ends the run."""
+    clock = Clock()
+    found: list[object] = []
+
+    def works() -> Flow[str]:
+        yield clock.sleep(1.0)
+        clock.soon((found.append, ("set before",)))
+        return "done"
+
+    def asks() -> Flow[None]:
+        found.append((yield clock.process(works())))
+
+    def fails() -> Flow[None]:
+        yield clock.sleep(2.0)
+        raise ValueError("it has failed")
+
+    clock.until(clock.process(asks()))
+    assert found == ["set before", "done"]
+    with pytest.raises(ValueError, match="it has failed"):
+        clock.until(clock.process(fails()))
 
 
 def _waits(clock: Clock, seconds: float) -> Flow[None]:

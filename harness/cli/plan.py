@@ -119,7 +119,7 @@ def draw(found: Plan, folder: Path) -> list[Path]:
             curve.dots,
             title=title,
             knob=curve.knob,
-            metric=curve.metric,
+            metric=f"{curve.metric} (one run each)",
             knee=curve.knee,
             chosen=chosen,
             limit=_limit(found, curve.metric),
@@ -137,7 +137,7 @@ def draw(found: Plan, folder: Path) -> list[Path]:
             spots,
             title=title,
             price=name,
-            metric=about.metric,
+            metric=f"{about.metric} (first run of each)",
             best=[ran.index(one) for one in on_frontier(found)],
             chosen=ran.index(best) if best else None,
             limit=about.limit,
@@ -158,10 +158,10 @@ def _tell(console: Console, found: Plan, pictures: list[Path]) -> None:
     promised = ", ".join(shown(bound) for bound in question.bounds)
     console.print(f"promises: {promised}", markup=False, soft_wrap=True)
     runs = sum(len(one.points) for one in found.candidates)
-    console.print(
-        f"{len(found.candidates):,} configurations, {ran:,} of them run, {runs:,} runs; {ORDER}",
-        soft_wrap=True,
-    )
+    told = f"{len(found.candidates):,} configurations, {ran:,} of them run, {runs:,} runs"
+    if found.spared:
+        told += f"; {found.spared:,} were not made, being the same with fewer retries"
+    console.print(f"{told}; {ORDER}", soft_wrap=True)
     if ran:
         console.print(_table(found))
     for line in _answer(found):
@@ -233,4 +233,4 @@ def _bought(one: Worth, metric: str) -> str:
     told += f" ± {one.change.half_width:.2g} ({share:+.1%})"
     if abs(one.usd) >= 0.005:
         told += f", {'+' if one.usd > 0 else '-'}{usd(abs(one.usd))}"
-    return f"{told}" if one.better else f"{told}: nothing"
+    return told if one.better else f"{told}: nothing in {one.change.n} runs"

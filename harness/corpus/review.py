@@ -1,6 +1,6 @@
 """A review: the unit of work of every pipeline here."""
 
-from functools import lru_cache
+from functools import cached_property
 from typing import Literal
 
 import msgspec
@@ -8,7 +8,7 @@ import msgspec
 Label = Literal["positive", "negative"]
 
 
-class Review(msgspec.Struct, frozen=True, kw_only=True):
+class Review(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """One product review as a corpus gives it.
 
     Attributes:
@@ -28,13 +28,7 @@ class Review(msgspec.Struct, frozen=True, kw_only=True):
     label: Label | None = None
     headers: dict[str, str] = {}
 
-    @property
+    @cached_property
     def text(self) -> str:
-        """Title and content as one prompt part."""
-        return _joined(self.title, self.content) if self.title else self.content
-
-
-@lru_cache(maxsize=1024)
-def _joined(title: str, content: str) -> str:
-    """One object for one text: it is looked up by more than once."""
-    return f"{title}\n\n{content}"
+        """Title and content as one prompt part: one object, for more than one looks it up."""
+        return f"{self.title}\n\n{self.content}" if self.title else self.content

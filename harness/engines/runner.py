@@ -1,6 +1,5 @@
 """What the engines with a real client share: our job or a target's, and how it is ended."""
 
-import gc
 import math
 import signal
 import threading
@@ -114,21 +113,6 @@ def _remarks(job: TargetJob, strays: Sequence[Row]) -> Iterator[str]:
     if job.failures:
         key, failure = next(iter(job.failures.items()))
         yield f"{len(job.failures)} calls of the target raised, first {key}: {failure}"
-
-
-@contextmanager
-def rarely_collecting() -> Iterator[None]:
-    """Look for garbage in cycles a hundred times less often than Python does by itself.
-
-    A run makes many objects and few cycles: to look at everything after each 700th new object takes
-    longer than the run. Afterwards it is as it was.
-    """
-    before = gc.get_threshold()
-    gc.set_threshold(100_000, 50, 100)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 @contextmanager

@@ -205,7 +205,7 @@ def _seen_by(span: Span, row: Row) -> Row:
 
 
 def _rows_of(span: Span, calls: Sequence[Row], tiers: Mapping[str, int]) -> list[Record]:
-    request = Request(span.item, span.worker, span.queued, span.began)
+    request = Request(span.item, span.worker, span.queued, span.began, span.began)
     if span.error == "job_deadline" and span.began == span.queued and not calls:
         request.t_admitted = None
     else:

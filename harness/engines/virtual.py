@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from harness.engines.base import EngineResult, OnProgress, Prepared, Target
-from harness.engines.runner import AnyJob, interruptible, job_of, rarely_collecting, result_of
+from harness.engines.runner import AnyJob, interruptible, job_of, result_of
 from harness.engines.virtual_loop import VirtualClockError, VirtualLoop, run_virtual
 from harness.pipeline.job import Job
 from harness.pipeline.journal import Replayed
@@ -44,8 +44,7 @@ def run_on_virtual_clock(
     job = job_of(prepared, seed, _base_url(mock), target, on_progress, _open_door, replayed)
     invalid: tuple[str, ...] = ()
     try:
-        with rarely_collecting():
-            run_virtual(_main(mock, job), seed=seed, packages=_packages(target))
+        run_virtual(_main(mock, job), seed=seed, packages=_packages(target))
     except VirtualClockError as error:
         invalid = (str(error),)
     if replayed is not None and isinstance(job, Job):

@@ -94,6 +94,7 @@ def figures_of(prepared: Prepared, result: EngineResult) -> dict[str, Any]:
         # A job past its deadline hands over no labels either.
         "accuracy": accuracy({} if failed else _judged(result), result.truths or prepared.truths),
         "context_bytes": result.context_bytes,
+        "added_s": {"p50": None, "p99": None},  # a load test measures it, and nobody else
     }
 
 

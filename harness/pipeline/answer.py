@@ -221,7 +221,9 @@ def _label(text: str, finish_reason: str | None) -> str | None:
 def _billed(
     text: str, label: str | None, prompt: int, completion: int, cached: int, usd: float | None
 ) -> Answer:
-    if not _plausible(prompt, completion, cached, usd):
+    # A reply that has text was billed for some; only its cost may be nothing.
+    plausible = 0 < prompt <= _MOST_TOKENS and 0 < completion <= _MOST_TOKENS
+    if not (plausible and 0 <= cached <= prompt and (usd is None or 0 <= usd <= _MOST_USD)):
         return Answer(text=text, label=label, usage="implausible")
     return Answer(
         text=text,
@@ -231,13 +233,6 @@ def _billed(
         completion_tokens=completion,
         cost_usd=usd,
     )
-
-
-def _plausible(prompt: int, completion: int, cached: int, usd: float | None) -> bool:
-    """Whether a reply that has text can have been billed so; only its cost may be nothing."""
-    if not (0 < prompt <= _MOST_TOKENS and 0 < completion <= _MOST_TOKENS):
-        return False
-    return 0 <= cached <= prompt and (usd is None or 0 <= usd <= _MOST_USD)
 
 
 def label_of(text: str) -> str | None:

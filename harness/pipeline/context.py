@@ -1,10 +1,12 @@
 """What a conversation remembers: the fourth root cause as an object that can be weighed."""
 
 from bisect import insort
-from typing import Literal, NamedTuple
+from typing import Literal
+
+import msgspec
 
 
-class Exchange(NamedTuple):
+class Exchange(msgspec.Struct, frozen=True, order=True, gc=False):
     """A review and the reply to it, with their size; ordered by place in the input."""
 
     number: int
@@ -35,16 +37,20 @@ class Context:
         """Remember one exchange."""
         if self._mode is None:
             return
-        size = len(prompt.encode()) + len(reply.encode())
-        exchange = Exchange(number, prompt, reply, size)
-        insort(self._kept, exchange)
-        self.size_bytes += exchange.size_bytes
-        if self._mode == "trim" and len(self._kept) > self._k:
-            self.size_bytes -= self._kept.pop(0).size_bytes
-        self.peak_bytes = max(self.peak_bytes, self.size_bytes)
+        kept, size = self._kept, _bytes(prompt) + _bytes(reply)
+        insort(kept, Exchange(number, prompt, reply, size))
+        size += self.size_bytes
+        if self._mode == "trim" and len(kept) > self._k:
+            size -= kept.pop(0).size_bytes
+        self.size_bytes = size
+        self.peak_bytes = max(self.peak_bytes, size)
 
     def to_send(self) -> list[Exchange]:
         """The exchanges that go along with the next request, oldest first."""
         if self._mode == "send_all":
             return list(self._kept)
         return self._kept[-self._k :] if self._k else []
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())

@@ -63,8 +63,9 @@ def cost_usd(
         cached_tokens: of the prompt, served by the provider's prompt cache.
         cached_ratio: price of a cached token over that of a fresh one.
     """
-    saved = min(cached_tokens, prompt_tokens) * (1 - cached_ratio)
-    prompt_usd = (prompt_tokens - saved) * price.prompt_usd_per_m
+    if cached_tokens:
+        prompt_tokens -= min(cached_tokens, prompt_tokens) * (1 - cached_ratio)
+    prompt_usd = prompt_tokens * price.prompt_usd_per_m
     return (prompt_usd + completion_tokens * price.completion_usd_per_m) / _MILLION
 
 

@@ -119,9 +119,9 @@ class Job:
     def _request(self, item: Item, worker: int, queued: float, now: float) -> Request:
         limit = self._set.deadline_s
         deadline = None if limit is None else now + limit
-        request = Request(item, worker, queued, now, deadline=deadline)
+        request = Request(item, worker, queued, now, now, deadline=deadline)
         request.made = self._before.made.get(item.key, 0)
-        request.failures = self._before.failures[item.key]
+        request.failures = self._before.failures.get(item.key, 0)
         return request
 
     def _done(self, item: Item, answer: Answer | None, now: float) -> None:
@@ -139,7 +139,7 @@ class Job:
         for item in self._items:
             if item.key not in self._dispatch.started | self._before.done:
                 # Late since the job began: nobody ever let it in.
-                request = Request(item, 0, began, began)
+                request = Request(item, 0, began, began, began)
                 request.t_admitted = None
                 self._add(request.unsent(now, "timed_out", "job_deadline"))
 

@@ -16,7 +16,7 @@ what was taken. A purse has no clock; `now` never goes backwards.
 
 from collections import deque
 from heapq import nlargest
-from math import ceil, floor, isfinite
+from math import ceil, floor, inf
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -48,7 +48,7 @@ class Ticket(msgspec.Struct, eq=False):
     session: str
     worst_usd: float
     amount: int
-    accounts: "tuple[_Account, _Account, _Account]"
+    accounts: "tuple[_Account, ...]"
     open: bool = True
 
 
@@ -132,9 +132,6 @@ class _Account:
             return None
         return "later" if self.booked + amount <= self.cap else "never"
 
-    def reserve(self, amount: int) -> None:
-        self.reserved += amount
-
     def settle(self, amount: int, booked: int) -> None:
         self.reserved -= amount
         self.booked += booked
@@ -202,10 +199,9 @@ class _Minute(_Account):
                 return max(ended_s + _MINUTE_S - now, _LEAST_S)
         return IN_FLIGHT_S
 
-    def end(self, now: float, amount: int, booked: int) -> None:
-        self.settle(amount, booked)
-        if booked and self.cap is not None:
-            self._ended.append((now, booked))
+    def ended(self, now: float, booked: int) -> None:
+        """Let go of what is booked for a call in a minute."""
+        self._ended.append((now, booked))
 
 
 class Purse:
@@ -218,6 +214,8 @@ class Purse:
         self._users = _Accounts(_down(budget.user_usd), most_accounts)
         self._sessions = _Accounts(_down(budget.session_usd), most_accounts)
         self._minute = _Minute(_down(budget.per_min_usd))
+        # What is booked in a minute is no figure: without a cap on it, nobody asks for it.
+        self._shared = (self._run,) if self._minute.cap is None else (self._run, self._minute)
         self._is_capped = budget != Budget()
         self._spent = self._estimated = self._overrun = self._overruns = 0
         self._kinds: dict[Kind, int] = dict.fromkeys(
@@ -233,15 +231,14 @@ class Purse:
             session: of the user.
             worst_usd: see `worst_case_usd`.
         """
-        amount = _up(worst_usd)
-        accounts = self._run, self._users.of(user), self._sessions.of(session)
+        amount = ceil(worst_usd * _PER_USD)
+        accounts = (self._users.of(user), self._sessions.of(session), *self._shared)
         ticket = Ticket(user, session, worst_usd, amount, accounts)
         if self._is_capped and (refused := self._refused(now, ticket)) is not None:
             return refused
-        self._calls.reserve(1)
+        self._calls.reserved += 1
         for account in accounts:
             account.reserved += amount
-        self._minute.reserved += amount
         return ticket
 
     def settle(
@@ -266,25 +263,31 @@ class Purse:
             floor_usd: by our own count; a report of less frees nothing below it.
         """
         self._close(ticket)
-        if not (isfinite(usd) and usd >= 0):
+        if not 0 <= usd < inf:
             usd, estimated = ticket.worst_usd, True
-        spent, amount = round(usd * _PER_USD), ticket.amount
-        booked = max(spent, amount if estimated else min(round(floor_usd * _PER_USD), amount))
+        spent = booked = round(usd * _PER_USD)
+        amount = ticket.amount
+        if estimated or floor_usd:
+            least = amount if estimated else min(round(floor_usd * _PER_USD), amount)
+            booked = max(spent, least)
         self._count(spent, kind, estimated=estimated)
         if spent > amount:
             self._overruns += 1
             self._overrun += spent - amount
-        self._calls.settle(1, 1)
+        self._calls.reserved -= 1
+        self._calls.booked += 1
         for account in ticket.accounts:
-            account.settle(amount, booked)
-        self._minute.end(now, amount, booked)
+            account.reserved -= amount
+            account.booked += booked
+        if booked and self._minute.cap is not None:
+            self._minute.ended(now, booked)
         return booked / _PER_USD
 
     def release(self, ticket: Ticket) -> None:
         """The call was never sent: it costs nothing, and is no call."""
         self._close(ticket)
         self._calls.settle(1, 0)
-        for account in (*ticket.accounts, self._minute):
+        for account in ticket.accounts:
             account.settle(ticket.amount, 0)
 
     def carry(
@@ -332,7 +335,7 @@ class Purse:
     def _refused(self, now: float, ticket: Ticket) -> Refused | None:
         """The gravest reason why not."""
         amount = ticket.amount
-        run, user, session = ticket.accounts
+        user, session, run, *_ = ticket.accounts
         answers: list[tuple[Cap, Literal["later", "never"] | None]] = [
             ("calls", self._calls.refuses(1)),
             ("run_usd", run.refuses(amount)),
@@ -350,17 +353,14 @@ class Purse:
     def _count(self, spent: int, kind: Kind, *, estimated: bool) -> None:
         self._spent += spent
         self._kinds[kind] += spent
-        self._estimated += spent if estimated else 0
+        if estimated:
+            self._estimated += spent
 
     @staticmethod
     def _close(ticket: Ticket) -> None:
         if not ticket.open:
             raise ValueError("the ticket is closed: a call is settled or released once")
         ticket.open = False
-
-
-def _up(usd: float) -> int:
-    return ceil(usd * _PER_USD)
 
 
 def _down(usd: float | None) -> int | None:

@@ -4,35 +4,24 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+import msgspec
+
 from harness.pipeline.answer import BadAnswerError
 from harness.pipeline.events import EventStream
 
 
-class Stamps:
+class Stamps(msgspec.Struct, eq=False):
     """Times of an attempt in the making; see `harness.records.Record`."""
 
-    __slots__ = (
-        "generation",
-        "new_connection",
-        "status",
-        "t_connected",
-        "t_first_token",
-        "t_headers",
-        "t_last_token",
-        "t_sent",
-        "transport",
-    )
-
-    def __init__(self) -> None:
-        self.generation = ""
-        self.new_connection = False
-        self.status: int | None = None
-        self.t_connected: float | None = None
-        self.t_sent: float | None = None
-        self.t_headers: float | None = None
-        self.t_first_token: float | None = None
-        self.t_last_token: float | None = None
-        self.transport: asyncio.WriteTransport | None = None
+    generation: str = ""
+    new_connection: bool = False
+    status: int | None = None
+    t_connected: float | None = None
+    t_sent: float | None = None
+    t_headers: float | None = None
+    t_first_token: float | None = None
+    t_last_token: float | None = None
+    transport: asyncio.WriteTransport | None = None
 
 
 class Breakable(Protocol):

@@ -1,7 +1,7 @@
 """A request on its way through the job, and the rows made from it."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import msgspec
 
@@ -13,7 +13,7 @@ from harness.records import Outcome, Record
 from harness.workload import batch_key, user_name
 
 
-class Item(NamedTuple):
+class Item(msgspec.Struct, frozen=True):
     """A review on its way through the job."""
 
     number: int
@@ -49,12 +49,13 @@ def items_of(
     ]
 
 
-class Request:
+class Request(msgspec.Struct, eq=False):
     """Times of a request on its way, and the rows made from them.
 
     Attributes:
         item: what is asked.
         worker: who serves it.
+        t_queued: as the times below: of its next row.
         deadline: loop time after which nobody waits for it; None: there is none.
         session: it belongs to.
         cache: what the cache had, as in the record.
@@ -66,32 +67,22 @@ class Request:
         cut: the row of an attempt that was cut short by its being stopped.
     """
 
-    def __init__(
-        self,
-        item: Item,
-        worker: int,
-        queued: float,
-        now: float,
-        *,
-        deadline: float | None = None,
-        session: str = "",
-    ) -> None:
-        self.item = item
-        self.worker = worker
-        self.deadline = deadline
-        self.session = session
-        self.cache: Literal["", "miss"] = ""
-        self.made = 0
-        self.failures = 0
-        self.waited_s = 0.0
-        self.unpaid = False
-        self.stop: tuple[str, Outcome] | None = None
-        self.cut: Record | None = None
-        self.t_intended = now
-        self.t_queued = queued
-        self.t_admitted: float | None = now
-        self.t_limited: float | None = None
-        self.t_slot: float | None = None
+    item: Item
+    worker: int
+    t_queued: float
+    t_intended: float
+    t_admitted: float | None
+    t_limited: float | None = None
+    t_slot: float | None = None
+    deadline: float | None = None
+    session: str = ""
+    cache: Literal["", "miss"] = ""
+    made: int = 0
+    failures: int = 0
+    waited_s: float = 0.0
+    unpaid: bool = False
+    stop: tuple[str, Outcome] | None = None
+    cut: Record | None = None
 
     def back(self, now: float) -> None:
         """The backoff is over: the next attempt starts here."""
@@ -118,35 +109,35 @@ class Request:
     ) -> Record:
         """One attempt as a record; its model is the router's choice, its status the stamped one."""
         item = self.item
-        return Record(
-            key=item.key,
-            attempt=attempt,
-            user=item.user,
-            batch=item.batch,
-            worker=self.worker,
-            tier=item.tier,
-            new_connection=stamps.new_connection,
-            t_intended=self.t_intended,
-            t_queued=self.t_queued,
-            t_admitted=self.t_admitted,
-            t_limited=self.t_limited,
-            t_slot=self.t_slot,
-            t_connected=stamps.t_connected,
-            t_sent=stamps.t_sent,
-            t_headers=stamps.t_headers,
-            t_first_token=stamps.t_first_token,
-            t_last_token=stamps.t_last_token,
-            t_end=now,
-            outcome=outcome,
-            cache=self.cache,
-            status=stamps.status if status is None else status,
-            model=model or item.route.model,
-            error=error,
-            retry_after_s=retry_after_s,
-            prompt_tokens=prompt_tokens,
-            cached_tokens=cached_tokens,
-            completion_tokens=completion_tokens,
-            cost_usd=cost_usd,
+        return Record(  # by position: so many names would cost ten times as much
+            item.key,
+            attempt,
+            item.user,
+            item.batch,
+            self.worker,
+            model or item.route.model,
+            item.tier,
+            stamps.new_connection,
+            self.t_intended,
+            self.t_queued,
+            self.t_admitted,
+            self.t_limited,
+            self.t_slot,
+            stamps.t_connected,
+            stamps.t_sent,
+            stamps.t_headers,
+            stamps.t_first_token,
+            stamps.t_last_token,
+            now,
+            stamps.status if status is None else status,
+            outcome,
+            error,
+            retry_after_s,
+            prompt_tokens,
+            cached_tokens,
+            completion_tokens,
+            cost_usd,
+            self.cache,
         )
 
     def unsent(self, now: float, outcome: Outcome, error: str) -> Record:

@@ -23,6 +23,8 @@ from itertools import count
 from math import floor, inf, sqrt
 from typing import Generic, Literal, NamedTuple, TypeVar
 
+import msgspec
+
 from harness.scenario.resilience import Queue
 
 T = TypeVar("T", bound=Hashable)
@@ -53,7 +55,7 @@ class Refusal(NamedTuple):
     retry_after_s: float
 
 
-class _Waiting(NamedTuple):
+class _Waiting(msgspec.Struct, frozen=True, gc=False):
     since_s: float
     deadline_s: float
     number: int
@@ -75,6 +77,7 @@ class WaitingRoom(Generic[T]):
         self.workers = workers
         self.mean_s = self.sd_s = 0.0
         self._set = settings
+        self._lifo = settings.order == "lifo_when_late"
         self._served = 0
         self._spent_s = self._answered = 0.0
         self._interactive: OrderedDict[T, _Waiting] = OrderedDict()
@@ -126,10 +129,11 @@ class WaitingRoom(Generic[T]):
         Raises:
             ValueError: it waits already.
         """
-        self._sort_out(now)
+        if self._deadlines:
+            self._sort_out(now)
         if ticket in self._interactive or ticket in self._batch or ticket in self._late:
             raise ValueError("this ticket waits already: hand in each only once")
-        surplus = self.depth - idle - self._set.size + 1
+        surplus = len(self._interactive) + len(self._batch) - idle - self._set.size + 1
         late_by = 0
         if deadline is not None and self._set.useful_only:
             ahead = self._ahead(now, interactive=interactive) - idle
@@ -146,15 +150,19 @@ class WaitingRoom(Generic[T]):
 
     def take(self, now: float) -> T | None:
         """Return the next to be served, which waits no more; None: nobody waits."""
-        self._sort_out(now)
-        for line in (self._interactive, self._batch):
-            if line:
-                return line.popitem(last=self._newest_first(line, now))[0]
-        return None
+        if self._deadlines:
+            self._sort_out(now)
+        line = self._interactive or self._batch
+        if not line:
+            return None
+        return line.popitem(last=self._lifo and self._newest_first(line, now))[0]
 
     def expired(self, now: float) -> list[T]:
         """Return those whose time has run out while they waited, who wait no more."""
-        self._sort_out(now)
+        if self._deadlines:
+            self._sort_out(now)
+        if not self._late:
+            return []
         late = list(self._late)
         self._late.clear()
         return late
@@ -174,16 +182,17 @@ class WaitingRoom(Generic[T]):
         seconds count and it does not, so that cutting requests short makes no service look quick
         (for exponential times this is the maximum likelihood estimate under censoring).
         """
-        self._served += 1
+        self._served = served = self._served + 1
         # At first a plain average, so that the first sample does not weigh for long.
-        share = max(NEWEST, 1 / self._served)
-        self._spent_s += share * (service_s - self._spent_s)
-        self._answered += share * (answered - self._answered)
+        share = NEWEST if served * NEWEST > 1 else 1 / served
+        self._spent_s = spent_s = self._spent_s + share * (service_s - self._spent_s)
+        self._answered = sound = self._answered + share * (answered - self._answered)
         off = service_s - self.mean_s
-        self.mean_s = self._spent_s / max(self._answered, share)
+        self.mean_s = spent_s / max(sound, share)
         if answered:
             # West, "Updating mean and variance estimates", CACM 22(9), 1979, for falling weights.
-            self.sd_s = sqrt((1 - share) * (self.sd_s**2 + share * off * off))
+            sd_s = self.sd_s
+            self.sd_s = sqrt((1 - share) * (sd_s * sd_s + share * off * off))
 
     def _ahead(self, now: float, *, interactive: bool) -> int:
         own = self._interactive if interactive else self._batch
@@ -191,8 +200,7 @@ class WaitingRoom(Generic[T]):
         return before if interactive else before + len(self._interactive)
 
     def _newest_first(self, line: OrderedDict[T, _Waiting], now: float) -> bool:
-        late = self._set.order == "lifo_when_late"
-        return late and self._age_s(line, now) > self._set.late_s
+        return self._lifo and self._age_s(line, now) > self._set.late_s
 
     def _age_s(self, line: OrderedDict[T, _Waiting], now: float) -> float:
         return now - next(iter(line.values())).since_s if line else 0.0

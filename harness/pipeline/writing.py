@@ -88,22 +88,22 @@ class Writer:
         """An attempt was answered."""
         item = call.request.item
         self._context_of(call.request).add(item.number, item.review.text, found.text)
-        tokens, usd = Tokens(found.prompt_tokens, found.completion_tokens), found.cost_usd
+        prompt, completion, usd = found.prompt_tokens, found.completion_tokens, found.cost_usd
         untold = found.usage != "reported"
         if untold:
-            tokens = self._books.own_count(call.body(), found.text)
-        self._completion_tokens = tokens.completion
+            prompt, completion = self._books.own_count(call.body(), found.text)
+        self._completion_tokens = completion
         if usd is None:
-            usd = cost_usd(self._tools.prices[call.model], *tokens)
+            usd = cost_usd(self._tools.prices[call.model], prompt, completion)
         row = call.request.row(
             call.attempt,
             call.stamps,
             now,
             outcome="ok",
             model=call.model,
-            prompt_tokens=tokens.prompt,
+            prompt_tokens=prompt,
             cached_tokens=found.cached_tokens,
-            completion_tokens=tokens.completion,
+            completion_tokens=completion,
             cost_usd=usd,
         )
         capped = self._set.budget is not None and not untold

@@ -69,7 +69,7 @@ def _lines(report: Mapping[str, Any], agreement: Sequence[Mapping[str, Any]]) ->
     if report["spike"]:
         yield escape(spike_text([report]))
     rest = report["added_s"]
-    if rest is not None:
+    if rest and rest["p50"] is not None:
         yield escape(
             f"added to the provider's own time and to waiting in line: {_times(rest)}; of the mean "
             f"{_ms(rest['sent_late'])} were sent late, {_ms(rest['mock_late'])} the mock was late, "

@@ -25,6 +25,8 @@ KNOWN_METRICS = (
     "cost_usd",
     "cost_reduction",
     "recovery_s",
+    "added_s.p50",
+    "added_s.p99",
     "accuracy.value",
     "cache.hit_rate",
     "latency_s.mean",

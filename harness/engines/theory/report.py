@@ -90,6 +90,7 @@ def theory_report(
         "wall_s": result.wall_s,
         "accuracy": {"value": None},
         "context_bytes": {"peak": None, "last": None},
+        "added_s": {"p50": None, "p99": None},
         "corpus": {"name": prepared.corpus.name, "reviews": len(prepared.corpus.reviews)},
         "projection": msgspec.to_builtins(prepared.projection),
         "theory": result.certificate["theory"],

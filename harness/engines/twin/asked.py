@@ -19,40 +19,34 @@ _QUOTES = 2
 _MOST_TEXTS = 200_000
 
 
-class Asked:
+class Asked(msgspec.Struct, eq=False):
     """One prompt.
 
     Attributes:
+        settings: of the pipeline.
         model: that is asked.
+        exchanges: that go along.
         text: the last message.
         tokens: as the provider counts them.
         size: of the body, in bytes.
     """
 
-    __slots__ = ("_exchanges", "_settings", "model", "size", "text", "tokens")
-
-    def __init__(
-        self,
-        settings: Pipeline,
-        model: str,
-        exchanges: Sequence[Exchange],
-        text: str,
-        tokens: int,
-        size: int,
-    ) -> None:
-        self._settings, self._exchanges = settings, exchanges
-        self.model, self.text = model, text
-        self.tokens, self.size = tokens, size
+    settings: Pipeline
+    model: str
+    exchanges: Sequence[Exchange]
+    text: str
+    tokens: int
+    size: int
 
     def body(self) -> bytes:
         """The bytes that are sent."""
-        return encode(self._settings, self.model, self._exchanges, self.text)
+        return encode(self.settings, self.model, self.exchanges, self.text)
 
     def said(self) -> Iterator[tuple[str, str]]:
         """Role and text of each message."""
-        fixed = self._settings.instructions
+        fixed = self.settings.instructions
         yield "system", INSTRUCTIONS if fixed is None else fixed
-        for exchange in self._exchanges:
+        for exchange in self.exchanges:
             yield "user", exchange.prompt
             yield "assistant", exchange.reply
         yield "user", self.text

@@ -84,33 +84,32 @@ class Attempts:
     def make(
         self,
         request: Request,
-        attempt: int,
         asked: Asked,
         ticket: Ticket,
         *,
         hedge: bool = False,
     ) -> Flow[Tried]:
         """Make one; an interruption that is ours is written down in `request.cut`."""
-        call = Call(request, attempt, asked.model, asked.body, ticket, Stamps(), hedge)
+        call = Call(request, request.made + 1, asked.model, asked.body, ticket, Stamps(), hedge)
         request.t_slot = None
         writer, clock = self._writer, self._clock
-        began = clock.time()
+        began = clock.now_s
         limit_s, late = writer.limit(request, began)
         limit = None if limit_s is None else clock.limit(began + limit_s)
         try:
             found = yield from (self._seated if self._inside else self._call)(call, asked, limit)
         except Interrupt:
             if (why := self._why(request)) is not None:
-                writer.cut(call, why, clock.time())
+                writer.cut(call, why, clock.now_s)
             raise
         finally:
             if limit is not None:
                 limit.cancel()
-        if isinstance(found, Late):
-            return writer.late(call, late, clock.time())
+        if isinstance(found, Answer):
+            return writer.ok(call, found, clock.now_s)
         if isinstance(found, CallError):
-            return writer.failed(call, found, clock.time())
-        return writer.ok(call, found, clock.time())
+            return writer.failed(call, found, clock.now_s)
+        return writer.late(call, late, clock.now_s)
 
     def _seated(
         self, call: Call, asked: Asked, limit: Limit | None
@@ -136,11 +135,11 @@ class Attempts:
     ) -> Flow[Answer | CallError | Late]:
         """A call: a connection, an exchange."""
         end, stamps = self._end, call.stamps
-        now = call.request.t_slot = self._clock.time()
-        if end.pool.is_full:
+        now = call.request.t_slot = self._clock.now_s
+        if end.pool.is_bounded and end.pool.is_full:
             if (yield from end.pool.wait(limit)) is LATE:
                 return LATE
-            now = self._clock.time()
+            now = self._clock.now_s
         stamps.new_connection = end.pool.take(now)
         if stamps.new_connection and end.stalls and end.stalls.strikes(now):
             return (yield from self._stalled(limit))
@@ -165,9 +164,9 @@ class Attempts:
         try:
             if limit is not None:
                 if limit.struck:  # while a connection was waited for
-                    exchange.heard.succeed(LATE)
-                limit.waits_for = exchange.heard
-            found: Answer | CallError | Late = yield exchange.heard
+                    exchange.succeed(LATE)
+                limit.waits_for = exchange
+            found: Answer | CallError | Late = yield exchange
             if limit is not None and limit.struck:
                 found = LATE
         except BaseException:

@@ -1,26 +1,33 @@
 """The twin's clock: SimPy's environment, with alarms that can be taken back.
 
-Theory of operation. Events sit in SimPy's heap by time and number, so that those of one instant
-happen in the order in which they were set, as on the virtual loop. An alarm calls a function and
-is far cheaper than a process; one that was taken back stays in the heap and is thrown away without
-moving the clock, since a clock that had moved would tell the wrong time when nothing else is left.
+Theory of operation. What will happen later is in SimPy's heap, by time and number. Most of what
+happens happens now, though, and needs no heap: it stands in one of three lines, as on asyncio's
+loop. Interruptions and beginnings go first, then all else in the order in which it was set, which
+what the heap has for this instant was before; and when nothing else is left, what comes last.
+
+An alarm calls a function and is far cheaper than a process; one that was taken back stays where it
+is and is thrown away without moving the clock, since a clock that had moved would tell the wrong
+time when nothing else is left.
 """
 
+from collections import deque
 from collections.abc import Callable, Generator
 from enum import Enum
 from heapq import heappop, heappush
 from typing import Any, Final, TypeVar
 
+import msgspec
 import simpy
-from simpy.events import NORMAL, Event, EventPriority, Process
+from simpy.events import NORMAL, URGENT, Event, EventPriority, Process
 
-__all__ = ["LATE", "Alarm", "Clock", "Flow", "Interrupt", "Limit", "Process", "Turn"]
+__all__ = ["LATE", "Alarm", "Clock", "Event", "Flow", "Interrupt", "Limit", "Turn", "Work"]
 
 Interrupt = simpy.Interrupt
-LAST = EventPriority(NORMAL + 1)  # less is sooner
 T = TypeVar("T")
 Flow = Generator[Event, Any, T]
 """Work of a process: it yields what it waits for, and returns a T."""
+Later = Callable[[tuple[Callable[..., object], tuple[Any, ...]]], None]
+"""Takes a function and its arguments; it cannot be taken back."""
 
 
 class Late(Enum):
@@ -32,18 +39,20 @@ class Late(Enum):
 LATE: Final = Late.LATE
 
 
-class Alarm:
-    """A function to be called at a moment."""
+class Alarm(msgspec.Struct):
+    """A function to be called at a moment.
 
-    __slots__ = ("args", "callbacks", "function")
+    Attributes:
+        callbacks: the function, under the name that SimPy's events have; None: not any more.
+        args: of it.
+    """
 
-    def __init__(self, function: Callable[..., object], args: tuple[Any, ...]) -> None:
-        self.callbacks: object = True
-        self.function, self.args = function, args
+    callbacks: Callable[..., object] | None
+    args: tuple[Any, ...] = ()
 
     def cancel(self) -> None:
         """Do not ring."""
-        self.callbacks = None
+        self.callbacks = None  # which lets go of whoever set it, too
 
 
 class Turn(Event):
@@ -56,13 +65,6 @@ class Turn(Event):
     def set_result(self, result: object = None) -> None:
         """Let it come."""
         self.succeed(result)
-
-    def come_now(self, result: object) -> None:
-        """Let it come at once, not in its turn; to be said by an alarm, last of all."""
-        self._ok, self._value = True, result
-        callbacks, self.callbacks = self.callbacks, None  # type: ignore[assignment]
-        for callback in callbacks:
-            callback(self)
 
     def come(self) -> None:
         """Let it come, unless it is not waited for any more."""
@@ -78,51 +80,115 @@ class Limit(Alarm):
         struck: the moment is over.
     """
 
-    __slots__ = ("struck", "waits_for")
+    waits_for: Event | None = None
+    struck: bool = False
 
-    def __init__(self) -> None:
-        super().__init__(self._strike, ())
-        self.waits_for: Event | None = None
-        self.struck = False
+    def cancel(self) -> None:
+        """Do not strike."""
+        self.callbacks = self.waits_for = None
 
-    def _strike(self) -> None:
+    def strike(self) -> None:
+        """The moment has come."""
         self.struck = True
         if self.waits_for is not None and not self.waits_for.triggered:
             self.waits_for.succeed(LATE)
 
 
-class Clock(simpy.Environment):
-    """Simulated seconds since the start of the run."""
+class Work(Process):
+    """A process whose end is an event only for those who wait for it.
 
-    _now: float
+    It does not begin by itself: see `Clock.process`. What it fails with is raised at once.
+    """
+
+    env: "Clock"
+
+    def __init__(self, clock: "Clock", flow: Flow[Any]) -> None:
+        self.env, self._generator = clock, flow
+        self.callbacks = []
+
+    def begin(self) -> None:
+        """Do so."""
+        self._go_on(None)
+
+    def _resume(self, event: Event) -> None:
+        """As SimPy's own, for what is usual."""
+        if event._ok:  # noqa: SLF001
+            self._go_on(event._value)  # noqa: SLF001
+        else:  # it is interrupted
+            super()._resume(event)
+
+    def _go_on(self, value: object) -> None:
+        try:
+            event: Any = self._generator.send(value)
+            while event.callbacks is None:  # it is over already
+                event = self._generator.send(event._value)  # noqa: SLF001
+        except StopIteration as stop:
+            self._ok, self._value = True, stop.value
+            if self.callbacks:
+                self.env.schedule(self)
+            else:
+                self.callbacks = None  # type: ignore[assignment]
+        else:
+            event.callbacks.append(self._resume)
+            self._target = event
+
+
+class Clock(simpy.Environment):
+    """Simulated seconds since the start of the run.
+
+    Attributes:
+        now_s: the moment; `now`, a property of SimPy's, takes longer to read and stands still.
+        soon: calls a function with its arguments in its turn at this moment: `soon((f, args))`.
+        last: the same, when all else has happened that happens now.
+    """
+
+    _queue: list[Any]
 
     def __init__(self) -> None:
         super().__init__(0.0)
+        self.now_s = 0.0
+        self._urgent: deque[Any] = deque()
+        self._ready: deque[Any] = deque()
+        self._last: deque[Any] = deque()
+        self.soon: Later = self._ready.append
+        self.last: Later = self._last.append
 
     def time(self) -> float:
         """Now."""
-        return self._now
+        return self.now_s
+
+    def schedule(self, event: Event, priority: EventPriority = NORMAL, delay: float = 0.0) -> None:
+        """Let an event of SimPy's happen."""
+        if priority == URGENT:
+            self._urgent.append(event)
+        else:
+            self._put(self.now_s + delay, event)
+
+    def process(self, flow: Flow[Any]) -> Work:
+        """Begin work before all else that happens now."""
+        work = Work(self, flow)
+        self._urgent.append((work.begin, ()))
+        return work
 
     def call_at(self, when: float, function: Callable[..., object], /, *args: Any) -> Alarm:
         """Call a function at a moment, or at once if that is past."""
         alarm = Alarm(function, args)
-        self._put(when, alarm)
+        if when > self.now_s:
+            heappush(self._queue, (when, next(self._eid), alarm))
+        else:
+            self._ready.append(alarm)
         return alarm
-
-    def call_last(self, function: Callable[..., object], /, *args: Any) -> None:
-        """Call a function at this moment, when all else has happened that happens now."""
-        alarm: Any = Alarm(function, args)
-        heappush(self._queue, (self._now, LAST, next(self._eid), alarm))
 
     def call_soon_threadsafe(self, function: Callable[..., object], /, *args: Any) -> Alarm:
         """Call a function at this moment: what a signal's handler asks a loop for."""
-        return self.call_at(self._now, function, *args)
+        return self.call_at(self.now_s, function, *args)
 
     def limit(self, when: float | None) -> Limit | None:
         """A limit on waits; None: there is none."""
         if when is None:
             return None
-        limit = Limit()
+        limit = Limit(None)
+        limit.callbacks = limit.strike
         self._put(when, limit)
         return limit
 
@@ -130,7 +196,7 @@ class Clock(simpy.Environment):
         """What to yield to wait for so long."""
         event = Event(self)
         event._ok, event._value = True, None  # noqa: SLF001 - as SimPy's own Timeout does
-        self._put(self._now + delay_s, event)
+        self._put(self.now_s + delay_s, event)
         return event
 
     def turn(self) -> Turn:
@@ -148,27 +214,47 @@ class Clock(simpy.Environment):
         return LATE if limit.struck else found
 
     def _put(self, when: float, event: Any) -> None:
-        heappush(self._queue, (max(when, self._now), NORMAL, next(self._eid), event))
+        if when > self.now_s:
+            heappush(self._queue, (when, next(self._eid), event))
+        else:
+            self._ready.append(event)
 
-    def until(self, end: Process | None = None) -> None:
+    def until(self, end: Work | None = None) -> None:
         """Go on until a process has ended, or nothing is left that could happen.
 
         Raises:
-            Exception: what a process that nobody waits for has failed with.
+            Exception: what a process has failed with.
         """
-        queue: list[Any] = self._queue
-        while queue and (end is None or end.callbacks is not None):
-            when, _, _, event = heappop(queue)
-            callbacks = event.callbacks
-            if callbacks is None:
+        urgent, ready, last = self._urgent, self._ready, self._last
+        queue = self._queue
+        ended: list[Event] = []
+        if end is not None and end.callbacks is not None:
+            end.callbacks.append(ended.append)
+        while not ended:
+            if urgent:
+                event = urgent.popleft()
+            elif ready:
+                event = ready.popleft()
+            elif last:
+                event = last.popleft()
+            elif queue:
+                when, _, event = heappop(queue)
+                if not event.callbacks:
+                    continue  # it was taken back, or nobody waits for it any more
+                self.now_s = when
+                while queue and queue[0][0] == when:
+                    ready.append(heappop(queue)[2])
+            else:
+                break
+            if event.__class__ is tuple:
+                event[0](*event[1])
                 continue
             if isinstance(event, Alarm):
-                self._now, event.callbacks = when, None
-                event.function(*event.args)
+                function, event.callbacks = event.callbacks, None
+                if function is not None:
+                    function(*event.args)
                 continue
-            event.callbacks = None  # as SimPy marks what is over
-            if callbacks:  # else nobody waits for it any more
-                self._now = when
+            callbacks, event.callbacks = event.callbacks, None  # as SimPy marks what is over
             for callback in callbacks:
                 callback(event)
             if not event._ok and not event.defused:  # noqa: SLF001

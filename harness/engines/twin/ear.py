@@ -48,7 +48,7 @@ class Ear:
         self._coming += data
         if not self._reads:
             self._reads = True
-            self._clock.call_at(self._clock.time(), self._read)
+            self._clock.call_at(self._clock.now_s, self._read)
 
     def _read(self) -> None:
         data, self._coming, self._reads = bytes(self._coming), bytearray(), False
@@ -69,7 +69,7 @@ class Ear:
         line, *fields = head.split("\r\n")
         self._headers = {name: value for name, _, value in (one.partition(": ") for one in fields)}
         stamps = self._stamps
-        stamps.status, stamps.t_headers = int(line.split(" ")[1]), self._clock.time()
+        stamps.status, stamps.t_headers = int(line.split(" ")[1]), self._clock.now_s
         length = self._headers.get("Content-Length")
         self._left_bytes = None if length is None else int(length)
         if stamps.status == 200 and self._set.stream:
@@ -100,23 +100,23 @@ class Ear:
         stamps, events = self._stamps, self._events
         if events is None:
             if stamps.status == 200 and stamps.t_first_token is None and not piece.isspace():
-                stamps.t_first_token = self._clock.time()
+                stamps.t_first_token = self._clock.now_s
             self._data += piece
         elif not events.done and events.feed(piece):
-            now = self._clock.time()
+            now = self._clock.now_s
             if stamps.t_first_token is None:
                 stamps.t_first_token = now
             if self._watch is not None:
                 self._watch.token(now)
         if events is not None and events.done and not self._ended and self._patience is None:
             self._stop_watching()
-            self._patience = self._clock.call_at(self._clock.time() + END_PATIENCE_S, self._end)
+            self._patience = self._clock.call_at(self._clock.now_s + END_PATIENCE_S, self._end)
 
     def _end(self) -> None:
         """The body is over, or after its end mark was waited for long enough."""
         if self._over:
             return
-        stamps, now = self._stamps, self._clock.time()
+        stamps, now = self._stamps, self._clock.now_s
         if stamps.status not in {200, None}:
             stamps.t_first_token = stamps.t_last_token = now
             found = metadata(self._data)
@@ -138,7 +138,7 @@ class Ear:
 
     def hang_up(self) -> None:
         """The connection was closed by the provider."""
-        self._clock.call_at(self._clock.time(), self._closed)
+        self._clock.call_at(self._clock.now_s, self._closed)
 
     def _closed(self) -> None:
         if self._over:

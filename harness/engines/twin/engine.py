@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 
 from harness.engines.base import EngineResult, OnProgress, Prepared, Target, toolkit
-from harness.engines.runner import interruptible, rarely_collecting, result_of
+from harness.engines.runner import interruptible, result_of
 from harness.engines.twin.job import TwinJob
 from harness.engines.twin.service import TwinCallers
 from harness.engines.virtual import waiting
@@ -39,7 +39,7 @@ def run_in_twin(
         job = TwinJob(prepared, toolkit(prepared, seed, "", on_progress), seed)
     else:
         job = TwinCallers(prepared, seed, on_progress)
-    with rarely_collecting(), interruptible(job.clock, job):
+    with interruptible(job.clock, job):
         job.fly()
     wall_s = time.perf_counter() - began
     invalid: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ A client that leaves is not noticed by a provider that works on; see `handler_ca
 from functools import lru_cache
 from math import inf
 
-from harness.engines.twin.clock import Alarm, Turn
+from harness.engines.twin.clock import Alarm, Event
 from harness.engines.twin.ear import Ear
 from harness.engines.twin.endpoint import Endpoint
 from harness.pipeline.answer import Answer, BadAnswerError, told
@@ -30,8 +30,8 @@ from mock_llm.timeline import timeline
 EPOCH_S = 1_793_491_200.0  # as the mock's; only ids and dates are made of it
 
 
-class Exchange:
-    """One attempt.
+class Exchange(Event):
+    """One attempt: it comes with the answer, or with why there is none.
 
     Args:
         end: the provider.
@@ -40,28 +40,12 @@ class Exchange:
         stamps: get the times.
 
     Attributes:
-        heard: comes with the answer, or with why there is none.
         left_s: when the client went away; None while it listens.
     """
 
-    __slots__ = (
-        *(
-            "_alarm",
-            "_closed",
-            "_ear",
-            "_end",
-            "_head_s",
-            "_origin_s",
-            "_performance",
-            "_plan",
-            "_row",
-        ),
-        *("_seat", "_silent", "_sound", "_stamps", "call", "heard", "left_s"),
-    )
-
     def __init__(self, end: Endpoint, now: float, call: Call, stamps: Stamps) -> None:
         self._end, self.call, self._stamps = end, call, stamps
-        self.heard: Turn = Turn(end.clock)
+        self.env, self.callbacks = end.clock, []
         self.left_s: float | None = None
         self._head_s = self._origin_s = inf
         self._plan: Plan | None = None
@@ -76,7 +60,7 @@ class Exchange:
 
     def _arrive(self) -> None:
         """Be admitted, and take a place if one is needed."""
-        end, now = self._end, self._end.clock.time()
+        end, now = self._end, self._end.clock.now_s
         plan = self._plan = end.provider.admit(self.call, now)
         self._origin_s = now
         if end.slots is None or not occupies(plan):
@@ -87,7 +71,7 @@ class Exchange:
             self._knock(plan, end.slots)
 
     def _knock(self, plan: Plan, slots: Service) -> None:
-        now = self._end.clock.time()
+        now = self._end.clock.now_s
         seat = slots.take(now)
         if seat is None:
             plan = self._plan = overloaded(plan, slots.station.capacity.overflow_status)
@@ -115,7 +99,6 @@ class Exchange:
         origin_s, setup_s, keep_alive_s = self._origin_s, plan.setup_s, self._end.keep_alive_s
         refused = plan.status != 200
         end_s = (plan.first_token_s if refused else plan.last_token_s) + setup_s
-        self._head_s = inf
         if not refused:
             if self.call.stream:
                 self._head_s = origin_s + setup_s
@@ -137,7 +120,7 @@ class Exchange:
         elif plan.ending == "hang":
             self._alarm = self._end.clock.call_at(now, self._fall_silent)
         elif self.left_s is None:
-            if not self.heard.triggered:  # else the client's time is up at this very moment
+            if not self.triggered:  # else the client's time is up at this very moment
                 self._told(self._said(now), True)
             self._alarm = self._end.clock.call_at(now, self._over, "complete")
         else:
@@ -146,7 +129,7 @@ class Exchange:
     def _fall_silent(self) -> None:
         """Nothing more will come; it is over when the client leaves."""
         if self._seat is not None:
-            self._seat.leave(self._end.clock.time())
+            self._seat.leave(self._end.clock.now_s)
         self._silent = True
         if self.left_s is not None:
             self._over("client_left")
@@ -155,10 +138,14 @@ class Exchange:
         if self.left_s is not None:
             self._over("client_left")
             return
-        found = self._said(self._end.clock.time())
+        found = self._said(self._end.clock.now_s)
         self._closed = self._sound = True
         self._over("complete")
-        self.heard.come_now(found)
+        # It comes at once, not in its turn, for this is an alarm's last act.
+        self._ok, self._value = True, found
+        callbacks, self.callbacks = self.callbacks, None  # type: ignore[assignment]
+        for callback in callbacks:
+            callback(self)
 
     def _said(self, now: float) -> Answer | CallError:
         """What the client reads now in a plain answer, or in a refusal."""
@@ -188,7 +175,7 @@ class Exchange:
         self._closed, self._sound = True, sound
         if not sound:
             self._leave_provider()
-        self.heard.succeed(found)
+        self.succeed(found)
 
     def let_go(self) -> None:
         """The client has read the end: it may use the connection again before others can."""
@@ -202,7 +189,7 @@ class Exchange:
             self.let_go()
             return
         self._closed = True
-        now, stamps, plan = self._end.clock.time(), self._stamps, self._plan
+        now, stamps, plan = self._end.clock.now_s, self._stamps, self._plan
         self._end.pool.give_back(sound=False)
         if self._ear is not None:
             self._ear.leave()
@@ -216,7 +203,7 @@ class Exchange:
         """What it makes of a client that is gone."""
         if self.left_s is not None:
             return
-        self.left_s = self._end.clock.time()
+        self.left_s = self._end.clock.now_s
         if self._silent:
             self._over("client_left")
         elif self._end.upstream.handler_cancellation:
@@ -236,7 +223,7 @@ class Exchange:
         if seat is not None:
             if seat.began_s is None:
                 plan = unsaid(plan)
-            seat.leave(self._end.clock.time())
+            seat.leave(self._end.clock.now_s)
         if plan.ticket:
             self._settle(plan, ended)
 
@@ -290,7 +277,7 @@ class Exchange:
 
     def set_result(self, _: None) -> None:
         """The performance has come to its end."""
-        self._alarm = self._end.clock.call_at(self._end.clock.time(), self._played)
+        self._alarm = self._end.clock.call_at(self._end.clock.now_s, self._played)
 
     def set_exception(self, exception: Exception) -> None:
         """The performance broke off by a fault of our own."""

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from harness.engines.base import Prepared
-from harness.engines.twin.clock import Clock, Flow, Interrupt, Process
+from harness.engines.twin.clock import Clock, Flow, Interrupt, Work
 from harness.engines.twin.endpoint import Endpoint
 from harness.engines.twin.processor import TwinProcessor
 from harness.pipeline.cache import MemoryCache, answer_cache
@@ -21,7 +21,7 @@ class TwinDispatch(Dispatch):
     def __init__(self, items: Sequence[Item], settings: Pipeline, job: "TwinJob") -> None:
         super().__init__(items, settings, job._handle)  # noqa: SLF001 - the base wants one
         self._job = job
-        self._workers: list[Process] = []
+        self._workers: list[Work] = []
 
     def stop(self, reason: Stop) -> None:
         """End it now."""
@@ -33,13 +33,13 @@ class TwinDispatch(Dispatch):
 
     def fly(self, clock: Clock) -> Flow[None]:
         """Serve every item, or as many as there is time for."""
-        self.began = clock.time()
+        self.began = clock.now_s
         deadline = self._set.job_deadline_s
         timer = deadline and clock.call_at(self.began + deadline, self.stop, "job_deadline")
         for wave in self._waves():
-            queued, waiting = clock.time(), deque(wave)
+            queued, waiting = clock.now_s, deque(wave)
             self._workers = [
-                clock.process(self._shift(number, waiting, queued))
+                clock.process(self._job.shift(number, waiting, queued))
                 for number in range(self._count(wave))
             ]
             for worker in self._workers:
@@ -50,16 +50,6 @@ class TwinDispatch(Dispatch):
         self._workers = []
         if timer:
             timer.cancel()
-
-    def _shift(self, number: int, waiting: deque[Item], queued: float) -> Flow[None]:
-        """A worker: one item after another."""
-        try:
-            while waiting:
-                item = waiting.popleft()
-                self.started.add(item.key)
-                yield from self._job.serve(item, number, queued)
-        except Interrupt:
-            return
 
 
 class TwinJob(Job):
@@ -100,17 +90,24 @@ class TwinJob(Job):
     def fly(self) -> None:
         """Serve every item; after it each of them has a row."""
         clock = self.clock
-        self._meter.start(clock.time())
+        self._meter.start(clock.now_s)
         end = clock.process(self._flight.fly(clock))
         clock.until(end)
         if end.is_alive:
             self.stop("never_answered")
             clock.until(end)
         if self.stopped == "job_deadline":
-            self._close_unstarted(clock.time())
+            self._close_unstarted(clock.now_s)
 
-    def serve(self, item: Item, worker: int, queued: float) -> Flow[None]:
-        """Serve one item."""
-        request = self._request(item, worker, queued, self.clock.time())
-        answer = yield from self._processor.handle(request)
-        self._done(item, answer, self.clock.time())
+    def shift(self, number: int, waiting: deque[Item], queued: float) -> Flow[None]:
+        """A worker: one item after another."""
+        clock, started = self.clock, self._dispatch.started
+        try:
+            while waiting:
+                item = waiting.popleft()
+                started.add(item.key)
+                request = self._request(item, number, queued, clock.now_s)
+                answer = yield from self._processor.handle(request)
+                self._done(item, answer, clock.now_s)
+        except Interrupt:
+            return

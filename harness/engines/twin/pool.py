@@ -21,12 +21,16 @@ class Pool:
         clock: of the run.
         keep: use connections again.
         most: open at once; None: no limit.
+
+    Attributes:
+        is_bounded: callers may have to wait.
     """
 
     def __init__(self, clock: Clock, *, keep: bool, most: int | None) -> None:
         self._clock = clock
         self._keep = keep
         self._most = most if keep else None
+        self.is_bounded = self._most is not None
         self._idle: deque[float] = deque()  # since when
         self._in_use = 0
         self._waiting: deque[Turn] = deque()
@@ -74,7 +78,7 @@ class Pool:
         """A call has done with its connection, which may be used again if it is sound."""
         self._in_use -= 1
         if sound and self._keep:
-            now = self._clock.time()
+            now = self._clock.now_s
             self._idle.append(now)
             if not self._cleaning:
                 self._clean_later(now)
@@ -91,7 +95,7 @@ class Pool:
 
     def _clean(self) -> None:
         self._cleaning = False
-        now = self._clock.time()
+        now = self._clock.now_s
         while self._idle and self._idle[0] < now - KEEP_ALIVE_S:
             self._idle.popleft()
         if self._idle:

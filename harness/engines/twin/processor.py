@@ -6,7 +6,7 @@ What is decided is decided by `pipeline.deciding`; here is the waiting in betwee
 
 from collections.abc import Callable
 
-from harness.engines.twin.asked import Texts
+from harness.engines.twin.asked import Asked, Texts
 from harness.engines.twin.attempts import Attempts
 from harness.engines.twin.clock import LATE, Flow, Interrupt, Turn
 from harness.engines.twin.endpoint import Endpoint
@@ -18,7 +18,7 @@ from harness.pipeline.deciding import Deciding
 from harness.pipeline.gate import Gate
 from harness.pipeline.guards import was_dropped
 from harness.pipeline.limits import UserLimits
-from harness.pipeline.money import Refused
+from harness.pipeline.money import Refused, Ticket
 from harness.pipeline.request import Request
 from harness.pipeline.toolkit import Toolkit
 from harness.pipeline.writing import ContextOf, Stopped, Tried
@@ -67,9 +67,10 @@ class TwinProcessor(Deciding):
         self._cache = cache
         self._flights: dict[bytes, list[Turn]] = {}
         self._unguarded = self.guards.is_idle
-        self._attempts = Attempts(settings, end, self, tools.api_key.reveal())
+        attempts = Attempts(settings, end, self, tools.api_key.reveal())
         hedger = self.guards.hedger
-        self._racer = Racer(self._attempts, self, hedger, end.clock) if hedger else None
+        racer = Racer(attempts, self, hedger, end.clock) if hedger else None
+        self._make = racer.run if racer else attempts.make
 
     def handle(self, request: Request) -> Flow[Answer | None]:
         """Serve a request; afterwards it has its rows.
@@ -77,9 +78,10 @@ class TwinProcessor(Deciding):
         Returns:
             The answer; None when it came to nothing.
         """
+        # Generators that only hand on cost as much at each resumption as those that decide.
         if self._cache is None:
-            return (yield from self._send(request))
-        return (yield from self._send_once(self._cache, request))
+            return self._send(request)
+        return self._send_once(self._cache, request)
 
     def _send_once(self, cache: MemoryCache, request: Request) -> Flow[Answer | None]:
         """Answer from the cache; of identical requests in flight only the first is sent."""
@@ -125,14 +127,23 @@ class TwinProcessor(Deciding):
     def _send(self, request: Request) -> Flow[Answer | None]:
         """Attempt after attempt, until one is answered or it makes no sense to go on."""
         try:
-            if self.books.broke or not (yield from self._pass_limit(request)):
+            turn_s = None if self.books.broke else self._turn_s(request)
+            if turn_s is None:  # who comes too late is rejected at once
                 self._give_up(request, NO_MONEY if self.books.broke else "rate_limit")
                 return None
+            if turn_s > 0:
+                yield self._clock.sleep(turn_s)
+            request.t_limited = self._clock.now_s
             for tries in range(request.failures + 1, self._set.retries + 2):
-                tried = yield from self._try(request, tries)
+                tried = yield from (
+                    self._paid(request, request.item.route.model)
+                    if self._unguarded
+                    else self._guarded(request, tries)
+                )
                 if tried is None:
                     self._give_up(request, NO_MONEY)
                     return None
+                self._counted(request, tried)
                 if tried.answer is not None or not (yield from self._again(request, tried, tries)):
                     return tried.answer
         except Interrupt:
@@ -140,17 +151,12 @@ class TwinProcessor(Deciding):
             raise
         return None
 
-    def _try(self, request: Request, tries: int) -> Flow[Tried | None]:
+    def _guarded(self, request: Request, tries: int) -> Flow[Tried | None]:
         """One attempt within the slots that there are; None when there is no money for it."""
-        if self._unguarded:
-            tried = yield from self._paid(request, request.item.route.model)
-            return None if tried is None else self._counted(request, tried)
         gate = self.guards.gate
         if gate is None:
-            tried = yield from self._chosen(request, tries)
-        else:
-            tried = yield from self._through(gate, request, tries)
-        return None if tried is None else self._counted(request, tried)
+            return self._chosen(request, tries)
+        return self._through(gate, request, tries)
 
     def _through(self, gate: Gate, request: Request, tries: int) -> Flow[Tried | None]:
         if not gate.opens() and not (yield from self._wait_for(gate, request)):
@@ -205,13 +211,19 @@ class TwinProcessor(Deciding):
         exchanges = self._context_of(request).to_send()
         asked = self._texts.asked(model, exchanges, request.item.review.text)
         ticket = self.books.ask(request, model, asked.size)
+        if isinstance(ticket, Refused):
+            return self._begged(request, asked, ticket)
+        return self._make(request, asked, ticket)
+
+    def _begged(
+        self, request: Request, asked: Asked, ticket: Ticket | Refused
+    ) -> Flow[Tried | None]:
+        """An attempt, once there is money for it."""
         while isinstance(ticket, Refused):
             if not (yield from self._money_back(request, ticket)):
                 return None
-            ticket = self.books.ask(request, model, asked.size)
-        if self._racer is not None:
-            return (yield from self._racer.run(request, asked, ticket))
-        return (yield from self._attempts.make(request, request.made + 1, asked, ticket))
+            ticket = self.books.ask(request, asked.model, asked.size)
+        return (yield from self._make(request, asked, ticket))
 
     def _money_back(self, request: Request, refused: Refused) -> Flow[bool]:
         """Wait until money may have come back; return whether that made sense."""
@@ -234,14 +246,4 @@ class TwinProcessor(Deciding):
             return False
         yield self._clock.sleep(wait_s)
         request.back(self._now())
-        return True
-
-    def _pass_limit(self, request: Request) -> Flow[bool]:
-        """Wait for one's turn; a request whose turn comes too late is rejected at once."""
-        wait_s = self._turn_s(request)
-        if wait_s is None:
-            return False
-        if wait_s > 0:
-            yield self._clock.sleep(wait_s)
-        request.t_limited = self._now()
         return True

@@ -6,7 +6,7 @@ import msgspec
 
 from harness.engines.twin.asked import Asked
 from harness.engines.twin.attempts import Attempts
-from harness.engines.twin.clock import Clock, Flow, Interrupt, Process, Turn
+from harness.engines.twin.clock import Clock, Flow, Interrupt, Turn, Work
 from harness.pipeline.deciding import Deciding
 from harness.pipeline.hedge import Hedger
 from harness.pipeline.money import Refused, Ticket
@@ -35,14 +35,14 @@ class Racer:
     def run(self, request: Request, asked: Asked, ticket: Ticket) -> Flow[Tried]:
         """Make an attempt; `request.made` has counted every call of it but the one returned."""
         self._hedger.sent()
-        began, delay_s = self._clock.time(), self._hedger.delay_s()
+        began, delay_s = self._clock.now_s, self._hedger.delay_s()
         if delay_s is None:
-            tried = yield from self._attempts.make(request, request.made + 1, asked, ticket)
+            tried = yield from self._attempts.make(request, asked, ticket)
         else:
             race = _Race(self._attempts, request, asked, self._clock)
             tried = yield from self._raced(race, ticket, delay_s)
         if tried.answer is not None:
-            self._hedger.sample(self._clock.time() - began)
+            self._hedger.sample(self._clock.now_s - began)
         return tried
 
     def _raced(self, race: "_Race", ticket: Ticket, delay_s: float) -> Flow[Tried]:
@@ -76,7 +76,7 @@ class Racer:
             return
         twin = copy.copy(race.request)
         twin.made += 1
-        twin.back(self._clock.time())
+        twin.back(self._clock.now_s)
         race.start(twin, ticket, hedge=True)
         self._hedger.hedged()
 
@@ -98,7 +98,7 @@ class _Race:
     def __init__(self, attempts: Attempts, request: Request, asked: Asked, clock: Clock) -> None:
         self.request, self.asked = request, asked
         self._attempts, self._clock = attempts, clock
-        self._runners: list[tuple[Request, Process]] = []
+        self._runners: list[tuple[Request, Work]] = []
         self._ended: list[Tried] = []  # in the order in which they ended
         self._news: Turn | None = None
 
@@ -113,10 +113,9 @@ class _Race:
         self._runners.append((request, self._clock.process(work)))
 
     def _run(self, request: Request, ticket: Ticket, *, hedge: bool) -> Flow[None]:
-        number, asked = request.made + 1, self.asked
         yield self._clock.sleep(0.0)  # a task begins in its turn, a process of SimPy's at once
         try:
-            found = yield from self._attempts.make(request, number, asked, ticket, hedge=hedge)
+            found = yield from self._attempts.make(request, self.asked, ticket, hedge=hedge)
             self._ended.append(found)
         except Interrupt:
             pass
@@ -133,7 +132,7 @@ class _Race:
         """Wait until it is decided, or for so long."""
         while not self.is_decided:
             self._news = self._clock.turn()
-            limit = self._clock.limit(None if limit_s is None else self._clock.time() + limit_s)
+            limit = self._clock.limit(None if limit_s is None else self._clock.now_s + limit_s)
             yield from self._clock.wait(self._news, limit)
             if limit is not None:
                 limit.cancel()

@@ -8,11 +8,13 @@ who waits. A request that is served is a process, which can be interrupted; all 
 from collections.abc import Callable, Iterator
 from functools import partial
 
+import msgspec
+
 from harness.corpus.review import Review
 from harness.engines.asking import AT_LEAST_S, review_body
 from harness.engines.base import OnProgress, Prepared
 from harness.engines.callers import KEEP_ALIVE_S, SLICES, Callers
-from harness.engines.twin.clock import Alarm, Clock, Flow, Interrupt, Process
+from harness.engines.twin.clock import Alarm, Clock, Flow, Interrupt, Work
 from harness.engines.twin.endpoint import Endpoint
 from harness.engines.twin.processor import TwinProcessor
 from harness.engines.twin.wires import Wires
@@ -31,26 +33,24 @@ Back = Callable[[float], None]
 """Takes the seconds after which a user may come back at the earliest."""
 
 
-class Told:
+class Told(msgspec.Struct):
     """Who waits for a request is called back when it has ended.
 
     Attributes:
         back: takes what became of the request.
+        over: it has ended.
     """
 
-    __slots__ = ("_done", "back")
-
-    def __init__(self) -> None:
-        self._done = False
-        self.back: Callable[[Served], None] | None = None
+    back: Callable[[Served], None] | None = None
+    over: bool = False
 
     def done(self) -> bool:
         """Whether it has ended."""
-        return self._done
+        return self.over
 
     def set_result(self, result: Served, /) -> None:
         """It has."""
-        self._done = True
+        self.over = True
         if self.back is not None:
             self.back(result)
 
@@ -82,7 +82,7 @@ class TwinDesk(Desk):
             Refused: it is not served.
         """
         if self._limits is not None:
-            wait_s = self._limits.take(ask.user, self._now())
+            wait_s = self._limits.take(ask.user, self._clock.now_s)
             if wait_s > 0:
                 self._refuse(ask, "rate_limit", wait_s)
         ticket = self._ticket(ask)
@@ -98,33 +98,33 @@ class TwinDesk(Desk):
         return Told()
 
     def _at(self, when: float) -> Alarm:
-        return self._clock.call_at(when, self._sweep)
+        return self._clock.call_at(when, self._look)
 
     def _start(self, ticket: Ticket) -> None:
         # As a task does, it begins after what is due at this instant already, and ends so.
-        ticket.served_by = self._clock.call_at(self._now(), self._begin, ticket)
+        ticket.served_by = self._clock.call_at(0.0, self._begin, ticket)
 
     def _begin(self, ticket: Ticket) -> None:
-        ticket.served_by = self._clock.process(self._serve(ticket))
+        ticket.served_by = work = Work(self._clock, self._serve(ticket))
+        work.begin()
 
     def _halt(self, ticket: Ticket) -> None:
-        if isinstance(ticket.served_by, Process):
+        if isinstance(ticket.served_by, Work):
             ticket.served_by.interrupt()
         else:
             ticket.served_by.cancel()
-            self._soon(ticket, None, halted=True)
+            self._halted(ticket)
 
-    def _soon(self, ticket: Ticket, answer: Answer | None, *, halted: bool) -> None:
-        left = partial(self._left, ticket, answer, halted=halted)
-        self._clock.call_at(self._now(), left)
+    def _halted(self, ticket: Ticket) -> None:
+        self._clock.soon((partial(self._left, ticket, None, halted=True), ()))
 
     def _serve(self, ticket: Ticket) -> Flow[None]:
-        answer, halted = None, False
         try:
             answer = yield from self._processor.handle(ticket.request)
         except Interrupt:
-            halted = True
-        self._soon(ticket, answer, halted=halted)
+            self._halted(ticket)
+        else:
+            self._clock.soon((self._left, (ticket, answer)))
 
     def _route(self, ask: Ask) -> Route:
         """A router is a function of the review alone, and reviews come again."""
@@ -196,11 +196,11 @@ class TwinCallers(Callers):
         self._send(user_key(user, n), user_name(user), self._review(n, user), start, back)
 
     def _back(self, user: int, n: int, wait_s: float) -> None:
-        self._later(user, n, self._next_start(user, n, self.clock.time(), wait_s))
+        self._later(user, n, self._next_start(user, n, self.clock.now_s, wait_s))
 
     def _at(self, start: float, function: Callable[..., None], *args: object) -> None:
         """Call a function at a time of the run."""
-        now = self.clock.time()
+        now = self.clock.now_s
         if self.stopped is None:  # as a task's sleep would end, to the last digit
             self.clock.call_at(now + (self._began + start - now), function, *args)
 
@@ -215,7 +215,7 @@ class TwinCallers(Callers):
         """It comes to the desk."""
         limit, wait_s = self._work.deadline_s, AT_LEAST_S
         if asked is not None:
-            deadline = None if limit is None else self.clock.time() + limit
+            deadline = None if limit is None else self.clock.now_s + limit
             try:
                 ticket = self._desk.enter(Ask(asked, user, "", key, deadline))
             except Refused as refused:
@@ -241,10 +241,11 @@ class TwinCallers(Callers):
 
     def _read(self, review: Review) -> Review | None:
         """What the service makes of a review's body; None: it refuses it."""
-        if id(review) not in self._asked:
+        found = self._asked.get(id(review), review)
+        if found is review:
             try:
                 found = review_of(read_body(review_body(review), ReviewIn), 0)
             except Complaint:
                 found = None
             self._asked[id(review)] = found
-        return self._asked[id(review)]
+        return found

@@ -30,7 +30,7 @@ class Wires:
 
     def take(self) -> int:
         """A connection for a call: its number."""
-        now = self._clock.time()
+        now = self._clock.now_s
         while self._idle:
             number, since_s = self._idle.popleft()
             if now - since_s <= self._keep_s:
@@ -40,15 +40,18 @@ class Wires:
 
     def give_back(self, number: int) -> None:
         """The call is over."""
-        self._idle.append((number, self._clock.time()))
+        self._idle.append((number, self._clock.now_s))
 
     def carry(self, number: int, function: Callable[..., object], *args: Any) -> None:
         """Call a function when all else has happened that happens now."""
         if not self._sent:
-            self._clock.call_at(self._clock.time(), self._turn)
+            self._clock.soon((self._turn, ()))
         self._sent.append((number, function, args))
 
     def _turn(self) -> None:
-        sent, self._sent = sorted(self._sent, key=itemgetter(0)), []
+        sent, self._sent = self._sent, []
+        if len(sent) > 1:
+            sent.sort(key=itemgetter(0))
+        last = self._clock.last
         for _, function, args in sent:
-            self._clock.call_last(function, *args)
+            last((function, args))

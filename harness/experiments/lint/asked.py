@@ -13,6 +13,7 @@ from harness.scenario.slo import Bound, parse_slo
 SLACK = 1.02
 """What is missed by less than 2 % may well be met: call times are means."""
 
+ROUNDING = 1e-9
 PATIENCE_S = 60.0
 """A wait that somebody would complain about, where no deadline says which."""
 
@@ -55,21 +56,30 @@ def paces(case: Case) -> Iterator[Pace]:
     )
     if (per_user := case.pipe.rate_limit) is not None:
         yield Pace(
-            _paced_s(calls, users * per_user),
+            _paced_s(calls, users * per_user, case.pipe.limiter),
             f"{calls:,.0f} calls of {_users(users)}, {per_user} a minute each,",
             lambda factor: f"deal them to {ceil(users * factor)} users, or raise the limit",
         )
     if (per_min := case.up.throttle.requests_per_min) is not None:
-        yield Pace(
-            _paced_s(calls, per_min, 2 if case.up.throttle.window == "fixed" else 1),
-            f"{calls:,.0f} calls, of which the provider admits {per_min} a minute,",
-            lambda factor: f"no client can: it would take {factor:.1f} times that limit",
-        )
+        window = case.up.throttle.window
+        least_s, begun = _paced_s(calls, per_min, window), window == "fixed"
+
+        def cannot(factor: float) -> str:
+            minutes = ceil(least_s / factor / MINUTE_S) + begun
+            return f"no client can: it would take {calls / per_min / minutes:.3g} times that limit"
+
+        what = f"{calls:,.0f} calls, of which the provider admits {per_min} a minute,"
+        yield Pace(least_s, what, cannot)
 
 
-def _paced_s(calls: float, per_min: float, windows: int = 1) -> float:
-    """The least time that a limit per minute leaves; the first minute's worth may go at once."""
-    return max(0.0, calls / per_min - windows) * MINUTE_S
+def _paced_s(calls: float, per_min: float, window: str = "gcra") -> float:
+    """The least time that a limit per minute leaves; the first minute's worth may go at once.
+
+    Where calls are counted, the next may go when a whole minute has passed, and not bit by bit; of
+    fixed minutes the first may be about to end.
+    """
+    minutes = calls / per_min if window == "gcra" else ceil(calls / per_min - ROUNDING)
+    return max(0.0, minutes - (2 if window == "fixed" else 1)) * MINUTE_S
 
 
 def limit_per_user(case: Case) -> Iterator[Warn]:

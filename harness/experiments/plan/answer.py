@@ -1,7 +1,6 @@
 """From a question to its answer: search, verification, what binds, and the capacity curve."""
 
 from collections.abc import Callable, Sequence
-from statistics import fmean
 from typing import NamedTuple
 
 import msgspec
@@ -11,12 +10,15 @@ from harness.experiments.plan.judge import missed, tightest
 from harness.experiments.plan.knobs import Knob
 from harness.experiments.plan.levers import Worth, worths
 from harness.experiments.plan.question import Question
+from harness.experiments.plan.same import Sharing
 from harness.experiments.plan.search import Candidate, Search, Sweep
 from harness.experiments.points import Point
 from harness.scenario.slo import Bound
 
 VERIFIER = "virtual"
-CURVE_RUNS = 2
+DOTS = 24
+"""Values that a curve is drawn over, evenly spread among all, besides those that ran anyway."""
+
 SAME = 1e-6
 """Relative difference up to which two engines say the same."""
 
@@ -34,12 +36,12 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Curve(msgspec.Struct, frozen=True, kw_only=True):
-    """What one knob does, all others left as they are.
+    """What one knob does, all others left as they are, in the weather of the first seed.
 
     Attributes:
         knob: its name.
         metric: the figure.
-        dots: value of the knob -> mean of the figure.
+        dots: value of the knob -> the figure, of one run.
         knee: where more begins to be worth less; None where that is nowhere.
     """
 
@@ -63,6 +65,7 @@ class Plan(NamedTuple):
         worths: what the next unit of each lever buys; of the closest where there is no winner.
         verified: the winner, and the next cheaper one, on the virtual engine.
         curve: None without a knob that has three numbers.
+        spared: runs that were not made: others speak for them to the bit, see `Sharing`.
     """
 
     question: Question
@@ -75,6 +78,7 @@ class Plan(NamedTuple):
     worths: list[Worth]
     verified: dict[str, Verified]
     curve: Curve | None
+    spared: int
 
     @property
     def holds(self) -> bool:
@@ -103,6 +107,7 @@ def plan(
         InputError: a run cannot be made.
     """
     tell("search")
+    sweep = shared = Sharing(sweep)
     search = Search(question.configurations, question.bounds, sweep)
     if every:
         search.run_all()
@@ -130,6 +135,7 @@ def plan(
         worths=bought,
         verified=_verified(question, best, cheaper, sweep),
         curve=curve,
+        spared=shared.spared,
     )
 
 
@@ -158,7 +164,10 @@ def _verified(
     if cheaper is not None:
         misses = (n for n, p in enumerate(cheaper.points) if missed(p, question.bounds))
         asked["cheaper"] = (cheaper, next(misses, 0))
-    tasks = [msgspec.structs.replace(one.seed(n), engine=VERIFIER) for one, n in asked.values()]
+    tasks = [
+        msgspec.structs.replace(one.configuration.task, engine=VERIFIER, seed=one.points[n].seed)
+        for one, n in asked.values()
+    ]
     return {
         name: Verified(missed=missed(point, question.bounds), agrees=_same(point, one.points[n]))
         for (name, (one, n)), point in zip(asked.items(), sweep(tasks), strict=True)
@@ -192,12 +201,13 @@ def _curve(question: Question, search: Search, one: Candidate) -> Curve | None:
         for each in search.candidates
         if others == {name: each.configuration.chosen[name] for name in others}
     ]
-    search.extend(along, CURVE_RUNS)
-    dots = sorted(
-        (
-            float(each.configuration.chosen[knob.name].value),
-            fmean(point.figures[metric] or 0.0 for point in each.points[:CURVE_RUNS]),
-        )
+    along.sort(key=lambda each: each.configuration.chosen[knob.name].value)
+    every = max(1, len(along) / DOTS)
+    spread = {round(n * every) for n in range(DOTS)} | {len(along) - 1}
+    along = [each for n, each in enumerate(along) if n in spread or each.points]
+    search.extend(along, 1)
+    dots = [
+        (float(each.configuration.chosen[knob.name].value), each.points[0].figures[metric] or 0.0)
         for each in along
-    )
+    ]
     return Curve(knob=knob.name, metric=metric, dots=tuple(dots), knee=knee(dots))

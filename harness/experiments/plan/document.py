@@ -40,6 +40,7 @@ def document(plan: Plan) -> dict[str, Any]:
                 "before": one.before,
                 "change": one.change.mean,
                 "half_width": one.change.half_width,
+                "runs": one.change.n,
                 "better": one.better,
                 "elasticity": one.elasticity,
                 "cost_usd": one.usd,
@@ -55,10 +56,12 @@ def document(plan: Plan) -> dict[str, Any]:
             "knob": plan.curve.knob,
             "metric": plan.curve.metric,
             "dots": plan.curve.dots,
+            "runs": 1,
             "knee": plan.curve.knee,
         },
         "frontier": [one.configuration.label for one in on_frontier(plan)],
         "configurations": [_told(plan, one) for one in plan.candidates],
+        "runs_spared": plan.spared,
         "notes": question.notes,
     }
 

@@ -1,20 +1,25 @@
 """What holds a configuration back: every knob turned by one unit, on the same weather."""
 
 from collections.abc import Iterator, Sequence
+from itertools import compress, islice
 from math import ceil
+from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from harness.experiments.plan.judge import value
 from harness.experiments.plan.search import Candidate, Sweep
-from harness.experiments.points import Task
+from harness.experiments.points import Point, Task
 from harness.scenario.model import Scenario
 from harness.scenario.slo import Bound
 from harness.statistics import Interval, compare, paired
 
 RUNS = 4
 """Paired runs of each: what is in common drops out, so that few will do."""
+
+FEW = 2
+"""Paired runs of a lever that changed nothing in them, to the last digit of any figure."""
 
 TENTH = 0.1
 NOTHING = 0.002
@@ -63,8 +68,8 @@ class Worth(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         constraint: see `Lever`.
         unit: likewise.
-        before: the figure as it is, mean of the paired runs.
-        change: of the figure, with its 95 % interval.
+        before: the figure as it is, mean of several runs.
+        change: of the figure, with its 95 % interval, over so many paired runs as it says.
         better: whether it is one for the better, beyond doubt.
         elasticity: relative gain in the figure for a relative gain in what there is: of what
             binds alone it is 1, of what does not 0.
@@ -129,17 +134,18 @@ def worths(one: Candidate, bound: Bound, sweep: Sweep) -> list[Worth]:
         sweep: makes the runs.
     """
     known = list(turned(one.configuration.scenario))
-    tasks = [one.seed(n) for n in range(RUNS)]
-    tasks += [_with(one.seed(n), each) for each in known for n in range(RUNS)]
-    points = sweep(tasks)
-    groups = [points[at : at + RUNS] for at in range(0, len(points), RUNS)]
-    before = [value(point, bound) for point in groups[0]]
-    bill = sum(point.figures["cost_usd"] or 0.0 for point in groups[0]) / RUNS
-    found = []
-    for each, group in zip(known, groups[1:], strict=True):
-        after = [value(point, bound) for point in group]
-        dearer = sum(point.figures["cost_usd"] or 0.0 for point in group) / RUNS - bill
-        found.append(_worth(each, bound, before, after, dearer))
+    base = sweep([one.seed(n) for n in range(RUNS)])
+    usual = [point.figures for point in base[:FEW]]
+    tasks = [[_with(one.seed(n), each) for n in range(RUNS)] for each in known]
+    few = sweep([task for each in tasks for task in each[:FEW]])
+    groups = [few[at : at + FEW] for at in range(0, len(few), FEW)]
+    acts = [[one.figures for one in group] != usual for group in groups]
+    more = iter(sweep([task for each in compress(tasks, acts) for task in each[FEW:]]))
+    groups = [
+        [*group, *islice(more, RUNS - FEW if act else 0)]
+        for group, act in zip(groups, acts, strict=True)
+    ]
+    found = [_worth(each, bound, base, group) for each, group in zip(known, groups, strict=True)]
     return sorted(found, key=lambda worth: (not worth.better, -worth.elasticity))
 
 
@@ -148,14 +154,15 @@ def _with(task: Task, each: Turned) -> Task:
     return msgspec.structs.replace(task, scenario=each.scenario, label=label)
 
 
-def _worth(
-    each: Turned, bound: Bound, before: Sequence[float], after: Sequence[float], usd: float
-) -> Worth:
-    mean = sum(before) / len(before)
+def _worth(each: Turned, bound: Bound, base: Sequence[Point], turned: Sequence[Point]) -> Worth:
+    before, after = ([value(point, bound) for point in points] for points in (base, turned))
+    bills = [[point.figures["cost_usd"] or 0.0 for point in points] for points in (base, turned)]
+    both = before[: len(after)]
+    mean = fmean(before)
     up = ">" in bound.op
     least = NOTHING * abs(mean)
-    answer = compare(after, before, higher_is_better=up, indifference=least)
-    change = paired(after, before)
+    answer = compare(after, both, higher_is_better=up, indifference=least)
+    change = paired(after, both)
     gain = change.mean if up else -change.mean
     return Worth(
         constraint=each.lever.constraint,
@@ -164,7 +171,7 @@ def _worth(
         change=change,
         better=answer == "better",
         elasticity=gain / abs(mean) / each.share if mean else 0.0,
-        usd=usd,
+        usd=fmean(bills[1]) - fmean(bills[0][: len(after)]),
     )
 
 

@@ -2,12 +2,14 @@
 
 Theory of operation. Bounds rule out what cannot be. The rest is ranked by what it costs, as far as
 that is known, and the first that is not out yet is looked at: it runs once; if that held, it runs
-on, seed after seed, until it is in or out. The first that is in is the answer: everything cheaper
-is out by then, and nothing dearer needs to be known. Where more slots can only help, a run speaks
-for its neighbours too, and the least number is found by halving. All runs of a seed have the same
-weather, so that dollars are compared like for like.
+on, seed after seed, until it is in or out; those seeds first that were the worst for others. The
+first that is in is the answer: everything cheaper is out by then, and nothing dearer needs to be
+known. Where more slots can only help, a run speaks for its neighbours too, and the least number is
+found by halving. All runs of a seed have the same weather, so that dollars are compared like for
+like.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from statistics import fmean
@@ -24,11 +26,14 @@ Sweep = Callable[[Sequence[Task]], list[Point]]
 SAME_DOLLARS = 1.05
 """Bills within five per cent of each other are the same: which context goes along varies them."""
 
-WAVE = 8
+WAVE = 4
 """Configurations that run at once before the next are chosen."""
 
+STEPS = (3, 5, LEAST, 12, MOST)
+"""So many runs there are of a configuration, one step after another, as long as it holds."""
+
 SEEDS = 4
-"""Seeds at once, once a configuration has held."""
+"""Runs of the next cheaper one."""
 
 
 class Candidate:
@@ -38,7 +43,7 @@ class Candidate:
         configuration: how the knobs are set.
         impossible: why it cannot be; None: nothing speaks against it.
         like: one with fewer slots that held, where more can only help.
-        points: its runs, the first seeds first.
+        points: its runs, the first seed's first.
         verdict: what they say; None: nothing yet.
         why: they say so.
         projected_usd: its bill by the texts alone; retries, hedges and abandoned calls add to it.
@@ -132,7 +137,7 @@ class Search:
 
     def extend(self, some: Sequence[Candidate], runs: int) -> None:
         """Run these until there are so many runs of each, and judge them."""
-        missing = [(one, n) for one in some for n in range(len(one.points), runs)]
+        missing = [(one, n) for one in some for n in self._next_seeds(one, runs)]
         points = self._sweep([one.seed(n) for one, n in missing])
         for (one, _), point in zip(missing, points, strict=True):
             one.points.append(point)
@@ -145,6 +150,21 @@ class Search:
         for one in self.candidates:
             one.expected_usd = one.projected_usd * off
 
+    def _next_seeds(self, one: Candidate, runs: int) -> list[int]:
+        """Whose weather it meets next: the first seed's, then of those left the worst for others.
+
+        So what does not hold is soon out. What is in has met the same seeds in whatever order.
+        """
+        worse: dict[int, list[float]] = defaultdict(list)
+        for other in self.candidates:
+            for point in other.points[1:]:
+                off = self._miss(point) - self._miss(other.points[0])
+                worse[point.seed - other.points[0].seed].append(off)
+        done = {point.seed - one.seed(0).seed for point in one.points}
+        left = [n for n in range(LEAST if runs <= LEAST else MOST) if n not in done]
+        left.sort(key=lambda n: (n > 0, n >= LEAST, -max(worse[n], default=0.0)))
+        return left[: max(0, runs - len(one.points))]
+
     def run_all(self) -> None:
         """Run once whatever may be: all of the frontier is known then."""
         self.extend([one for one in self.candidates if one.impossible is None], 1)
@@ -155,8 +175,7 @@ class Search:
             if one.verdict == "in":
                 return one
             if one.holds:
-                done = len(one.points)
-                self.extend([one], min(done + SEEDS, LEAST if done < LEAST else MOST))
+                self.extend([one], next(step for step in STEPS if step > len(one.points)))
             else:
                 self._probe()
         return None
@@ -209,7 +228,10 @@ class Search:
         return min(ran, key=self._worst, default=None)
 
     def _worst(self, one: Candidate) -> float:
-        return max(excess(point, bound) for point in one.points for bound in self._bounds)
+        return max(map(self._miss, one.points))
+
+    def _miss(self, point: Point) -> float:
+        return max(excess(point, bound) for bound in self._bounds)
 
 
 def cheapest_first(found: Sequence[Candidate]) -> Iterator[Candidate]:

@@ -242,7 +242,7 @@ class Service(Desk):
         return asyncio.get_running_loop().create_future()
 
     def _at(self, when: float) -> asyncio.TimerHandle:
-        return asyncio.get_running_loop().call_at(when, self._sweep)
+        return asyncio.get_running_loop().call_at(when, self._look)
 
     def _start(self, ticket: Ticket) -> None:
         ticket.served_by = task = asyncio.create_task(self._serve(ticket))

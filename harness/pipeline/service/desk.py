@@ -56,6 +56,7 @@ class Desk:
         self._record = record
         self._numbers = 0
         self._known: dict[str, Ticket] = {}
+        self._no_context = Context(None, 0)
         self._contexts: OrderedDict[tuple[str, str], Context] = OrderedDict()
         self._free: list[int] = []
         self._highest = 0
@@ -66,7 +67,7 @@ class Desk:
         raise NotImplementedError
 
     def _at(self, when: float) -> Timer:
-        """Look at the clock again at a moment: `_sweep`."""
+        """Look at the clock again at a moment: `_look`."""
         raise NotImplementedError
 
     def _start(self, ticket: Ticket) -> None:
@@ -99,7 +100,7 @@ class Desk:
         ask = ticket.ask
         refusal = self.room.offer(
             ticket,
-            self._now(),
+            ticket.request.t_queued,
             deadline=ask.deadline,
             interactive=ask.interactive,
             idle=max(0, self.room.workers - self.busy),
@@ -137,8 +138,7 @@ class Desk:
             tier=self._tiers.get(route.model, 0),
         )
         now = self._now()
-        request = Request(item, 0, now, now, deadline=ask.deadline, session=ask.session)
-        request.t_admitted = None
+        request = Request(item, 0, now, now, None, deadline=ask.deadline, session=ask.session)
         request.made = self._made(ask)  # its rows go on where they ended
         ticket = Ticket(ask, mark, request, self._ends())
         if past is not None:
@@ -160,15 +160,21 @@ class Desk:
 
     def _fill(self) -> None:
         """Give those who wait to workers that are free."""
-        self._sweep()
+        now = self._now()
+        for late in self.room.expired(now):
+            self._expire(late, now)
+            now = self._now()  # at which the next was served
         while self.busy < self.room.workers:
-            ticket = self.room.take(self._now())
+            ticket = self.room.take(now)
             if ticket is None:
                 break
             self.busy += 1
-            self._highest = max(self._highest, self.busy)
-            ticket.request.worker = heappop(self._free) if self._free else self._highest - 1
-            ticket.request.t_admitted = self._now()
+            if self._free:
+                ticket.request.worker = heappop(self._free)
+            else:
+                ticket.request.worker = self._highest
+                self._highest += 1
+            ticket.request.t_admitted = now
             self._start(ticket)
         if not self.busy and not self.room.depth:
             self._rest()
@@ -196,15 +202,17 @@ class Desk:
         self._end(ticket, answer)
         self._fill()
 
-    def _sweep(self) -> None:
+    def _look(self) -> None:
         """End those whose time has run out while they waited."""
         now = self._now()
         for ticket in self.room.expired(now):
-            late = ticket.ask.deadline is not None and ticket.ask.deadline <= now
-            if late:
-                self._end_waiting(ticket, "timed_out", "deadline")
-            else:  # there is time left, but not enough
-                self._end_waiting(ticket, "rejected", "too_late")
+            self._expire(ticket, now)
+
+    def _expire(self, ticket: Ticket, now: float) -> None:
+        if ticket.ask.deadline is not None and ticket.ask.deadline <= now:
+            self._end_waiting(ticket, "timed_out", "deadline")
+        else:  # there is time left, but not enough
+            self._end_waiting(ticket, "rejected", "too_late")
 
     def _end_waiting(self, ticket: Ticket, outcome: Outcome, error: str) -> None:
         self._add(ticket.request.unsent(self._now(), outcome, error))
@@ -226,11 +234,11 @@ class Desk:
         self._record(row)
 
     def _context_of(self, request: Request) -> Context:
-        """The conversation of a session; a request without one begins a conversation."""
+        """The conversation of a session; a request without one is all of its conversation."""
+        if not request.session:
+            return self._no_context
         item, made = request.item, self._contexts
         fresh = Context(self._set.context, self._set.context_exchanges)
-        if not request.session:
-            return fresh
         context = made.setdefault((item.user, request.session), fresh)
         made.move_to_end((item.user, request.session))
         if len(made) > REMEMBERED:

@@ -1,7 +1,6 @@
 """What is asked of the service, what became of it, and the ways in which it says no."""
 
-from collections.abc import Hashable
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -24,7 +23,7 @@ Reason = Literal[
 ]
 
 
-class Ask(NamedTuple):
+class Ask(msgspec.Struct, frozen=True, gc=False):
     """One review to be labelled.
 
     Attributes:
@@ -86,7 +85,7 @@ class Timer(Protocol):
         """Do not."""
 
 
-class Ticket(Hashable):
+class Ticket(msgspec.Struct, eq=False):
     """A request on its way through the service.
 
     Attributes:
@@ -100,18 +99,11 @@ class Ticket(Hashable):
         waiting: how many wait for what becomes of it.
     """
 
-    __slots__ = ("ask", "digest", "ended", "request", "rows", "served_by", "timer", "waiting")
-
-    def __init__(self, ask: Ask, digest: str, request: Request, ended: Any) -> None:
-        self.ask = ask
-        self.digest = digest
-        self.request = request
-        self.ended = ended
-        self.rows: list[Record] = []
-        self.served_by: Any = None
-        self.timer: Timer | None = None
-        self.waiting = 0
-
-    def __hash__(self) -> int:
-        """By number of the request, so that no address decides about an order."""
-        return self.request.item.number
+    ask: Ask
+    digest: str
+    request: Request
+    ended: Any
+    rows: list[Record] = []
+    served_by: Any = None
+    timer: Timer | None = None
+    waiting: int = 0
