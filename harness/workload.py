@@ -5,7 +5,7 @@ n-th pause are the same whatever the others do, and in whatever order they are a
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import count
+from itertools import count, repeat
 
 from harness.scenario.arrivals import TraceArrivals
 from harness.scenario.workload import KINDS, Kind, Workload
@@ -80,7 +80,8 @@ def _raw(work: Workload, seed: int, trace: Sequence[float]) -> Iterator[float]:
     if isinstance(shape, TraceArrivals):
         return (t / shape.scale for t in trace)
     uniform = Keyed(seed).stream("workload.gap")
-    return shape.starts((uniform(arrival_key(n), 0) for n in count()), work.duration_s or 0.0)
+    uniforms = map(uniform, map(arrival_key, count()), repeat(0))
+    return shape.starts(uniforms, work.duration_s or 0.0)
 
 
 def kinds(work: Workload) -> list[Kind]:

@@ -99,13 +99,10 @@ class Callers:
         for key, intended in self.intended.items():
             if key not in seen and self.stopped is None:
                 self.records.append(lost(key, "", intended, now))
-        self.records[:] = [self._from_intended(row) for row in self.records]
-
-    def _from_intended(self, row: Record) -> Record:
-        intended = self.intended.get(row.key, row.t_intended)
-        if intended == row.t_intended:
-            return row
-        return msgspec.structs.replace(row, t_intended=intended)
+        for n, row in enumerate(self.records):
+            intended = self.intended.get(row.key, row.t_intended)
+            if intended != row.t_intended:
+                self.records[n] = msgspec.structs.replace(row, t_intended=intended)
 
     def _tell(self, number: int, duration_s: float) -> None:
         """Say how far it is, at the end of a slice."""

@@ -9,9 +9,9 @@ is a parabola, and the inversion exact. A new shape is one class and a line of `
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, count, pairwise
 from math import log1p, sqrt
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from harness.scenario.resilience import PositiveSeconds
 from mock_llm.config import Factor, Table
@@ -21,7 +21,7 @@ PerSecond = Annotated[float, Meta(gt=0, le=1e5)]
 PerSecondOrZero = Annotated[float, Meta(ge=0, le=1e5)]
 
 
-class Piece(NamedTuple):
+class Piece(Struct, frozen=True):
     """A stretch of time in which the rate goes along a straight line."""
 
     begin_s: float
@@ -66,12 +66,13 @@ class Shape(Table, frozen=True, kw_only=True, tag_field="kind"):
         before = 0.0
         pieces = iter(self.pieces(duration_s))
         piece = next(pieces)
+        expected = piece.expected
         for x in accumulate(-log1p(-u) for u in uniforms):
-            while x - before >= piece.expected:
-                before += piece.expected
+            while x - before >= expected:
+                before += expected
                 if (later := next(pieces, None)) is None:
                     return
-                piece = later
+                piece, expected = later, later.expected
             yield piece.at(x - before)
 
 

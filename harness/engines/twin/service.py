@@ -209,7 +209,7 @@ class TwinCallers(Callers):
         if self.stopped is None:
             self._intend(key, review, start)
             wire = self._wires.take()
-            self._wires.carry(wire, self._ask, wire, key, user, self._read(review), back)
+            self._wires.carry(self._ask, wire, key, user, self._read(review), back)
 
     def _ask(self, wire: int, key: str, user: str, asked: Review | None, back: Back | None) -> None:
         """It comes to the desk."""
@@ -224,14 +224,14 @@ class TwinCallers(Callers):
                 ticket.ended.back = partial(self._ended, wire, key, back)
                 self._desk.seat(ticket)
                 return
-        self._wires.carry(wire, self._answered, wire, wait_s, back)
+        self._wires.carry(self._answered, wire, wait_s, back)
 
     def _ended(self, wire: int, key: str, back: Back | None, served: Served) -> None:
         answer = served.answer
         if answer is not None:
             self.answers[key] = Answer(text=answer.text, label=answer.label)
         wait_s = AT_LEAST_S if answer is None else 0.0
-        self._wires.carry(wire, self._answered, wire, wait_s, back)
+        self._wires.carry(self._answered, wire, wait_s, back)
 
     def _answered(self, wire: int, wait_s: float, back: Back | None) -> None:
         """The answer, whatever it is, comes to whoever asked."""

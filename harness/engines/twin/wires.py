@@ -8,7 +8,6 @@ connection is taken up again by whoever asks next, the one that has rested longe
 
 from collections import deque
 from collections.abc import Callable
-from operator import itemgetter
 from typing import Any
 
 from harness.engines.twin.clock import Clock
@@ -26,7 +25,8 @@ class Wires:
         self._clock, self._keep_s = clock, keep_s
         self._idle: deque[tuple[int, float]] = deque()
         self._opened = 0
-        self._sent: list[tuple[int, Callable[..., object], tuple[Any, ...]]] = []
+        self._sent: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+        self._due = (self._turn, ())
 
     def take(self) -> int:
         """A connection for a call: its number."""
@@ -42,16 +42,17 @@ class Wires:
         """The call is over."""
         self._idle.append((number, self._clock.now_s))
 
-    def carry(self, number: int, function: Callable[..., object], *args: Any) -> None:
-        """Call a function when all else has happened that happens now."""
-        if not self._sent:
-            self._clock.soon((self._turn, ()))
-        self._sent.append((number, function, args))
+    def carry(self, function: Callable[..., object], *args: Any) -> None:
+        """Call a function when all else has happened that happens now; first, its connection."""
+        sent = self._sent
+        if not sent:
+            self._clock.soon(self._due)
+        sent.append((function, args))
 
     def _turn(self) -> None:
         sent, self._sent = self._sent, []
         if len(sent) > 1:
-            sent.sort(key=itemgetter(0))
+            sent.sort(key=lambda one: one[1][0])
         last = self._clock.last
-        for _, function, args in sent:
-            last((function, args))
+        for one in sent:
+            last(one)
