@@ -17,6 +17,7 @@ from mock_llm.wants import Wants
 from mock_llm.wire import provider_name
 
 Limit = Annotated[int, Meta(ge=1)]
+Prefix = tuple[tuple[bytes, int], ...]
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 
 
@@ -95,7 +96,7 @@ def read_chat(body: bytes) -> Chat:
         raise BadRequest("nested too deeply") from error
 
 
-def prefixes(messages: Iterable[tuple[str, str]], count: Counter) -> tuple[tuple[bytes, int], ...]:
+def prefixes(messages: Iterable[tuple[str, str]], count: Counter) -> Prefix:
     """Chained digest, and tokens, of every prefix of whole messages, shortest first.
 
     Args:
@@ -147,7 +148,7 @@ class Reader:
         tokens = chat_tokens(texts, self._count)
         if chat.tools:
             tokens += sum(map(self._tool_tokens, chat.tools))
-        model, fallbacks = self._model(chat.model), []
+        model, fallbacks = self.model(chat.model), []
         if chat.models or chat.provider:
             model, *fallbacks = self._candidates(chat, tokens)
         wanted, options = None, chat.stream_options
@@ -168,45 +169,12 @@ class Reader:
             new_connection=new_connection,
         )
 
-    def counted(
-        self,
-        said: Callable[[], Iterable[tuple[str, str]]],
-        tokens: int,
-        *,
-        key: str,
-        model: str,
-        text: str,
-        account: str,
-        max_tokens: int | None,
-        stream: bool,
-        new_connection: bool,
-    ) -> Call:
-        """The call of a plain chat whose tokens are counted already: a simulation's.
+    def prefix(self, said: Callable[[], Iterable[tuple[str, str]]]) -> Prefix:
+        """What a prompt cache can look up, from role and text of each message; see `Call`."""
+        return prefixes(said(), self._count) if self._cached else ()
 
-        Args:
-            said: gives role and text of each message; asked only for a prompt cache.
-            tokens: of all of it.
-            key: see `call`, as of what is not said here.
-            model: that is asked.
-            text: the last user message.
-            account: see `call`.
-            max_tokens: cap on the completion.
-            stream: server-sent events are asked for.
-            new_connection: see `call`.
-        """
-        return Call(
-            key=key,
-            model=self._model(model),
-            account=account,
-            prompt_tokens=tokens,
-            prefix=prefixes(said(), self._count) if self._cached else (),
-            text=text,
-            max_tokens=max_tokens,
-            stream=stream,
-            new_connection=new_connection,
-        )
-
-    def _model(self, asked: str | None) -> str:
+    def model(self, asked: str | None) -> str:
+        """The model that is meant by a name."""
         return self._known_as.get(asked, asked) if asked else self._default_model
 
     def _tool_tokens(self, tool: ToolSpec) -> int:
@@ -223,7 +191,7 @@ class Reader:
         Raises:
             NoEndpoints: the request excludes every provider.
         """
-        named = [self._model(one) for one in (chat.model, *(chat.models or ())) if one]
+        named = [self.model(one) for one in (chat.model, *(chat.models or ())) if one]
         known = [
             one for one in dict.fromkeys(named or [self._default_model]) if one in self._offered
         ]

@@ -37,17 +37,7 @@ def test_a_prompt_is_counted_as_the_mock_counts_its_body(
     asked = Texts(chosen, counter("estimate")).asked("openai/gpt-4o", exchanges, text)
     body, reader = asked.body(), Reader(upstream)
     read = reader.call(read_chat(body), key="r1", account="sk", new_connection=True)
-    told = reader.counted(
-        asked.said,
-        asked.tokens,
-        key="r1",
-        model=asked.model,
-        text=text,
-        account="sk",
-        max_tokens=most,
-        stream=stream,
-        new_connection=True,
-    )
+    told = asked.call(reader, "r1", "sk", new_connection=True)
     assert (asked.size, told) == (len(body), read)
 
 
@@ -179,7 +169,7 @@ def test_who_waits_for_a_connection_or_a_slot_gets_it_in_order() -> None:
     def work(number: int, limit_s: float | None) -> Flow[None]:
         limit = clock.limit(limit_s)
         try:
-            if (yield from slots.take(limit)) is LATE:
+            if not slots.take() and (yield from slots.wait(limit)) is LATE:
                 return
         except Interrupt:
             return

@@ -1,6 +1,7 @@
 """What a provider's answer says: strict where money and labels hang on it, lenient elsewhere."""
 
 import json
+from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
@@ -205,7 +206,7 @@ def told(
     Raises:
         BadAnswerError: see `answer`.
     """
-    label = _label(text, finish_reason)
+    label = _known_label(text, finish_reason)
     return _billed(text, label, prompt_tokens, completion_tokens, cached_tokens, cost_usd)
 
 
@@ -216,6 +217,9 @@ def _label(text: str, finish_reason: str | None) -> str | None:
     if not text or text.isspace():
         raise BadAnswerError("empty_content")
     return label_of(text)
+
+
+_known_label = lru_cache(maxsize=1024)(_label)  # a simulation's few replies come again and again
 
 
 def _billed(

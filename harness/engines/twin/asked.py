@@ -13,13 +13,15 @@ import msgspec
 from harness.pipeline.context import Exchange
 from harness.pipeline.prompt import INSTRUCTIONS, encode
 from harness.scenario.pipeline import Pipeline
+from mock_llm.chat import Reader
+from mock_llm.plan import Call
 from mock_llm.tokens import MESSAGE_TOKENS, PRIMER_TOKENS
 
 _QUOTES = 2
 _MOST_TEXTS = 200_000
 
 
-class Asked(msgspec.Struct, eq=False):
+class Asked(msgspec.Struct, eq=False, gc=False):
     """One prompt.
 
     Attributes:
@@ -41,6 +43,20 @@ class Asked(msgspec.Struct, eq=False):
     def body(self) -> bytes:
         """The bytes that are sent."""
         return encode(self.settings, self.model, self.exchanges, self.text)
+
+    def call(self, reader: Reader, key: str, account: str, *, new_connection: bool) -> Call:
+        """What the provider's `Reader.call` makes of those bytes."""
+        return Call(
+            key=key,
+            model=reader.model(self.model),
+            account=account,
+            prompt_tokens=self.tokens,
+            prefix=reader.prefix(self.said),
+            text=self.text,
+            max_tokens=self.settings.max_tokens,
+            stream=self.settings.stream,
+            new_connection=new_connection,
+        )
 
     def said(self) -> Iterator[tuple[str, str]]:
         """Role and text of each message."""

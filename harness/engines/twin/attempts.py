@@ -28,13 +28,17 @@ class Slots:
         self._free = count
         self._waiting: deque[Turn] = deque()
 
-    def take(self, limit: Limit | None) -> Flow[Late | None]:
-        """Wait for a place; returns `LATE` when there is none in time."""
+    def take(self) -> bool:
+        """Take a place, if one is free and nobody waits for it."""
         while self._waiting and self._waiting[0].triggered:
             self._waiting.popleft()
-        if self._free and not self._waiting:
-            self._free -= 1
-            return None
+        if not self._free or self._waiting:
+            return False
+        self._free -= 1
+        return True
+
+    def wait(self, limit: Limit | None) -> Flow[Late | None]:
+        """Wait for a place; returns `LATE` when there is none in time."""
         turn = self._clock.turn()
         self._waiting.append(turn)
         try:
@@ -97,7 +101,14 @@ class Attempts:
         limit_s, late = writer.limit(request, began)
         limit = None if limit_s is None else clock.limit(began + limit_s)
         try:
-            found = yield from (self._seated if self._inside else self._call)(call, asked, limit)
+            found: Answer | CallError | Late = LATE
+            if not self._inside:
+                found = yield from self._call(call, asked, limit)
+            elif self._slots.take() or (yield from self._slots.wait(limit)) is not LATE:
+                try:
+                    found = yield from self._call(call, asked, limit)
+                finally:
+                    self._slots.leave()
         except Interrupt:
             if (why := self._why(request)) is not None:
                 writer.cut(call, why, clock.now_s)
@@ -110,17 +121,6 @@ class Attempts:
         if isinstance(found, CallError):
             return writer.failed(call, found, clock.now_s)
         return writer.late(call, late, clock.now_s)
-
-    def _seated(
-        self, call: Call, asked: Asked, limit: Limit | None
-    ) -> Flow[Answer | CallError | Late]:
-        """A call that waits for its slot within its time limit."""
-        if (yield from self._slots.take(limit)) is LATE:
-            return LATE
-        try:
-            return (yield from self._call(call, asked, limit))
-        finally:
-            self._slots.leave()
 
     def _stalled(self, limit: Limit | None) -> Flow[Late]:
         """A connection that is never ready."""
@@ -140,25 +140,14 @@ class Attempts:
             if (yield from end.pool.wait(limit)) is LATE:
                 return LATE
             now = self._clock.now_s
-        stamps.new_connection = end.pool.take(now)
-        if stamps.new_connection and end.stalls and end.stalls.strikes(now):
+        stamps.new_connection = is_new = end.pool.take(now)
+        if is_new and end.stalls and end.stalls.strikes(now):
             return (yield from self._stalled(limit))
         stamps.t_connected = stamps.t_sent = now
-        settings = self._set
         exchange = Exchange(
             end,
             now,
-            end.reader.counted(
-                asked.said,
-                asked.tokens,
-                key=call.key,
-                model=asked.model,
-                text=asked.text,
-                account=self._account,
-                max_tokens=settings.max_tokens,
-                stream=settings.stream,
-                new_connection=stamps.new_connection,
-            ),
+            asked.call(end.reader, call.key, self._account, new_connection=is_new),
             stamps,
         )
         try:
@@ -176,6 +165,6 @@ class Attempts:
             exchange.leave()
         else:
             exchange.let_go()
-        if not settings.pool:  # a session is closed: meanwhile others of this instant go first
+        if not self._set.pool:  # a session is closed: meanwhile others of this instant go first
             yield self._clock.sleep(0.0)
         return found

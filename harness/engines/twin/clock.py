@@ -106,18 +106,15 @@ class Work(Process):
         self.env, self._generator = clock, flow
         self.callbacks = []
 
-    def begin(self) -> None:
-        """Do so."""
-        self._go_on(None)
-
     def _resume(self, event: Event) -> None:
         """As SimPy's own, for what is usual."""
         if event._ok:  # noqa: SLF001
-            self._go_on(event._value)  # noqa: SLF001
+            self.go_on(event._value)  # noqa: SLF001
         else:  # it is interrupted
             super()._resume(event)
 
-    def _go_on(self, value: object) -> None:
+    def go_on(self, value: object = None) -> None:
+        """Begin, or go on with what was waited for."""
         try:
             event: Any = self._generator.send(value)
             while event.callbacks is None:  # it is over already
@@ -167,7 +164,7 @@ class Clock(simpy.Environment):
     def process(self, flow: Flow[Any]) -> Work:
         """Begin work before all else that happens now."""
         work = Work(self, flow)
-        self._urgent.append((work.begin, ()))
+        self._urgent.append((work.go_on, ()))
         return work
 
     def call_at(self, when: float, function: Callable[..., object], /, *args: Any) -> Alarm:

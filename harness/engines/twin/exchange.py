@@ -153,7 +153,8 @@ class Exchange(Event):
         assert plan is not None  # noqa: S101 - it was admitted
         found: Answer | CallError
         stamps.status = plan.status
-        stamps.t_headers = min(self._head_s, now)
+        head_s = self._head_s
+        stamps.t_headers = head_s if head_s < now else now  # noqa: FURB136 - min takes twice as long
         stamps.t_first_token = now
         if plan.status != 200:
             stamps.t_last_token = now
@@ -162,7 +163,14 @@ class Exchange(Event):
             if self.call.stream:
                 stamps.t_first_token = self._first_token_s(plan)
             try:
-                found = _answered(plan)
+                found = told(
+                    plan.reply,
+                    plan.finish_reason or None,
+                    plan.prompt_tokens,
+                    plan.completion_tokens,
+                    plan.cached_tokens,
+                    plan.cost_usd,
+                )
                 stamps.t_last_token = now
             except BadAnswerError as error:
                 found = CallError(error.word, plan.status)
@@ -313,19 +321,3 @@ def _refused(call: Call, plan: Plan, created: int) -> CallError:
 def _fields(fields: bytes) -> dict[str, str]:
     lines = fields.decode().splitlines()
     return {name: value for name, _, value in (line.partition(": ") for line in lines)}
-
-
-def _answered(plan: Plan) -> Answer:
-    """What the client reads in a whole answer.
-
-    Raises:
-        BadAnswerError: it is none.
-    """
-    return told(
-        plan.reply,
-        plan.finish_reason or None,
-        plan.prompt_tokens,
-        plan.completion_tokens,
-        plan.cached_tokens,
-        plan.cost_usd,
-    )

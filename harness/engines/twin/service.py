@@ -7,6 +7,7 @@ who waits. A request that is served is a process, which can be interrupted; all 
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -18,7 +19,6 @@ from harness.engines.twin.clock import Alarm, Clock, Flow, Interrupt, Work
 from harness.engines.twin.endpoint import Endpoint
 from harness.engines.twin.processor import TwinProcessor
 from harness.engines.twin.wires import Wires
-from harness.pipeline.answer import Answer
 from harness.pipeline.cache import MemoryCache, answer_cache
 from harness.pipeline.dispatch import Stop
 from harness.pipeline.job import limits_of_job
@@ -37,11 +37,13 @@ class Told(msgspec.Struct):
     """Who waits for a request is called back when it has ended.
 
     Attributes:
-        back: takes what became of the request.
+        back: takes what became of the request, and what it shall be told with it.
+        args: the latter.
         over: it has ended.
     """
 
-    back: Callable[[Served], None] | None = None
+    back: Callable[..., None] | None = None
+    args: tuple[Any, ...] = ()
     over: bool = False
 
     def done(self) -> bool:
@@ -52,7 +54,7 @@ class Told(msgspec.Struct):
         """It has."""
         self.over = True
         if self.back is not None:
-            self.back(result)
+            self.back(result, *self.args)
 
 
 class TwinDesk(Desk):
@@ -106,7 +108,7 @@ class TwinDesk(Desk):
 
     def _begin(self, ticket: Ticket) -> None:
         ticket.served_by = work = Work(self._clock, self._serve(ticket))
-        work.begin()
+        work.go_on()
 
     def _halt(self, ticket: Ticket) -> None:
         if isinstance(ticket.served_by, Work):
@@ -221,15 +223,15 @@ class TwinCallers(Callers):
             except Refused as refused:
                 wait_s = max(AT_LEAST_S, refused.retry_after_s or 0.0)
             else:
-                ticket.ended.back = partial(self._ended, wire, key, back)
+                ticket.ended.back, ticket.ended.args = self._ended, (wire, key, back)
                 self._desk.seat(ticket)
                 return
         self._wires.carry(self._answered, wire, wait_s, back)
 
-    def _ended(self, wire: int, key: str, back: Back | None, served: Served) -> None:
+    def _ended(self, served: Served, wire: int, key: str, back: Back | None) -> None:
         answer = served.answer
         if answer is not None:
-            self.answers[key] = Answer(text=answer.text, label=answer.label)
+            self.answers[key] = answer
         wait_s = AT_LEAST_S if answer is None else 0.0
         self._wires.carry(self._answered, wire, wait_s, back)
 

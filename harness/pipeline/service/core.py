@@ -95,7 +95,7 @@ class Service(Desk):
     def workers(self, count: int) -> None:
         """Scale the pool; workers that are too many finish what they do."""
         self.room.workers = count
-        self._fill()
+        self._fill(self._now())
 
     async def submit(self, ask: Ask) -> Served:
         """Have a review labelled, and wait for it.
@@ -159,7 +159,7 @@ class Service(Desk):
             How many were.
         """
         self.draining = True
-        self._fill()
+        self._fill(self._now())
         late: list[Ticket] = []
         try:
             async with asyncio.timeout(limit_s):

@@ -103,7 +103,7 @@ class Desk:
             ticket.request.t_queued,
             deadline=ask.deadline,
             interactive=ask.interactive,
-            idle=max(0, self.room.workers - self.busy),
+            idle=self.room.workers - self.busy if self.room.workers > self.busy else 0,
         )
         if refusal is not None:
             self._refuse(ask, refusal.reason, refusal.retry_after_s)
@@ -113,7 +113,7 @@ class Desk:
         self._known[ticket.ask.key] = ticket
         if ticket.ask.deadline is not None:
             ticket.timer = self._at(ticket.ask.deadline)
-        self._fill()
+        self._fill(self._now())
 
     def withdraw(self, ticket: Ticket, why: str) -> None:
         """Serve a request no more, whether it waits or is being served."""
@@ -128,15 +128,8 @@ class Desk:
     def _ticket(self, ask: Ask, mark: str = "", past: Past | None = None) -> Ticket:
         route = self._route(ask)
         self._numbers += 1
-        item = Item(
-            number=self._numbers,
-            key=ask.key,
-            user=ask.user,
-            batch=ask.batch,
-            review=ask.review,
-            route=route,
-            tier=self._tiers.get(route.model, 0),
-        )
+        tier = self._tiers.get(route.model, 0)
+        item = Item(self._numbers, ask.key, ask.user, ask.batch, ask.review, route, tier)
         now = self._now()
         request = Request(item, 0, now, now, None, deadline=ask.deadline, session=ask.session)
         request.made = self._made(ask)  # its rows go on where they ended
@@ -158,9 +151,8 @@ class Desk:
             self._record(row)
         raise Refused(reason, retry_after_s)
 
-    def _fill(self) -> None:
+    def _fill(self, now: float) -> None:
         """Give those who wait to workers that are free."""
-        now = self._now()
         for late in self.room.expired(now):
             self._expire(late, now)
             now = self._now()  # at which the next was served
@@ -190,17 +182,16 @@ class Desk:
             halted: it was stopped.
             broken: an error of ours ended it: its word.
         """
-        request = ticket.request
+        request, now = ticket.request, self._now()
         self.busy -= 1
         heappush(self._free, request.worker)
         if request.stop is None and request.t_admitted is not None and not broken:
-            took_s = self._now() - request.t_admitted
-            self.room.served(took_s, answered=answer is not None)
+            self.room.served(now - request.t_admitted, answered=answer is not None)
         why = request.stop or (broken or "internal", "failed")
         if not ticket.rows or broken or (halted and ticket.rows[-1].error != why[0]):
-            self._add(request.unsent(self._now(), why[1], why[0]))
+            self._add(request.unsent(now, why[1], why[0]))
         self._end(ticket, answer)
-        self._fill()
+        self._fill(now)
 
     def _look(self) -> None:
         """End those whose time has run out while they waited."""
@@ -217,7 +208,7 @@ class Desk:
     def _end_waiting(self, ticket: Ticket, outcome: Outcome, error: str) -> None:
         self._add(ticket.request.unsent(self._now(), outcome, error))
         self._end(ticket, None)
-        self._fill()
+        self._fill(self._now())
 
     def _end(self, ticket: Ticket, answer: Answer | None) -> None:
         if ticket.timer is not None:
