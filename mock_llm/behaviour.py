@@ -258,11 +258,6 @@ class Provider:
             draw=draw,
         )
 
-    def _truth(self, key: str, text: str) -> str | None:
-        """The right label, by the request's key or by its text alone."""
-        known = self.answers.get(key)
-        return self.answers.get(self.text_key(text)) if known is None else known
-
     def _said(self, call: Call, offer: Offer) -> Said:
         if self.text_of is not None and (given := self.text_of(call)) is not None:
             return plain(given, None, call.max_tokens, self._count)
@@ -272,7 +267,9 @@ class Provider:
         if self.upstream.reply == "text":
             text, wanted = words(wanted or TEXT_TOKENS), None
         else:
-            truth = self._truth(key, call.text) if self.answers else None
+            truth = self.answers.get(key) if self.answers else None
+            if truth is None and self.answers:  # not known by the request's key: by its text alone
+                truth = self.answers.get(self.text_key(call.text))
             judged = self.verdict(call.text[:READ_CHARS], truth, offer.model.skill)
             text = judged.good if self._label(key, 0) < judged.right else judged.bad
         if call.wants is None:

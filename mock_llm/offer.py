@@ -41,7 +41,8 @@ class Offer:
     def cap(self, call: Call) -> int:
         """Return the most tokens that a completion can have."""
         most = self.model.max_completion_tokens
-        return most if call.max_tokens is None else min(call.max_tokens, most)
+        asked = call.max_tokens
+        return most if asked is None or asked > most else asked
 
     def greatest_usd(self, call: Call) -> float:
         """Return the most that an attempt can cost: all of its prompt fresh, and its whole cap."""

@@ -35,9 +35,10 @@ _MINUTE_S = 60.0
 _LEAST_S = 0.001  # a clock that is summed in floats may wake a caller a hair too early
 _MOST_ACCOUNTS = 100_000
 _SHOWN = 20
+_CLOSED = "the ticket is closed: a call is settled or released once"
 
 
-class Ticket(msgspec.Struct, eq=False):
+class Ticket(msgspec.Struct, eq=False, gc=False):
     """A reservation; `open` until it is settled or released.
 
     Attributes:
@@ -262,7 +263,9 @@ class Purse:
             estimated: nobody told what it cost: its worst case stays booked.
             floor_usd: by our own count; a report of less frees nothing below it.
         """
-        self._close(ticket)
+        if not ticket.open:
+            raise ValueError(_CLOSED)
+        ticket.open = False
         if not 0 <= usd < inf:
             usd, estimated = ticket.worst_usd, True
         spent = booked = round(usd * _PER_USD)
@@ -285,7 +288,9 @@ class Purse:
 
     def release(self, ticket: Ticket) -> None:
         """The call was never sent: it costs nothing, and is no call."""
-        self._close(ticket)
+        if not ticket.open:
+            raise ValueError(_CLOSED)
+        ticket.open = False
         self._calls.settle(1, 0)
         for account in ticket.accounts:
             account.settle(ticket.amount, 0)
@@ -355,12 +360,6 @@ class Purse:
         self._kinds[kind] += spent
         if estimated:
             self._estimated += spent
-
-    @staticmethod
-    def _close(ticket: Ticket) -> None:
-        if not ticket.open:
-            raise ValueError("the ticket is closed: a call is settled or released once")
-        ticket.open = False
 
 
 def _down(usd: float | None) -> int | None:

@@ -10,7 +10,7 @@ from harness.pipeline.answer import BadAnswerError
 from harness.pipeline.events import EventStream
 
 
-class Stamps(msgspec.Struct, eq=False):
+class Stamps(msgspec.Struct, eq=False, gc=False):
     """Times of an attempt in the making; see `harness.records.Record`."""
 
     generation: str = ""

@@ -13,7 +13,7 @@ from harness.records import Outcome, Record
 from harness.workload import batch_key, user_name
 
 
-class Item(msgspec.Struct, frozen=True):
+class Item(msgspec.Struct, frozen=True, gc=False):
     """A review on its way through the job."""
 
     number: int
@@ -49,7 +49,7 @@ def items_of(
     ]
 
 
-class Request(msgspec.Struct, eq=False):
+class Request(msgspec.Struct, eq=False, gc=False):
     """Times of a request on its way, and the rows made from them.
 
     Attributes:

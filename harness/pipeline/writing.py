@@ -34,7 +34,7 @@ class Tried(msgspec.Struct, frozen=True, gc=False):
     error: CallError | None = None
 
 
-class Call(msgspec.Struct, frozen=True):
+class Call(msgspec.Struct, frozen=True, gc=False):
     """An attempt on its way; `body` makes the bytes that are sent, for whoever needs them."""
 
     request: Request
