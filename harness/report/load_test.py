@@ -72,10 +72,10 @@ def _lines(report: Mapping[str, Any], agreement: Sequence[Mapping[str, Any]]) ->
     if rest and rest["p50"] is not None:
         served = {name: rest[f"service_{name}"] for name in ("mean", "p50", "p95", "p99")}
         yield escape(
-            f"the service, HTTP included, adds to the provider's own time and to waiting in line: "
+            "the service, HTTP included, adds to the provider's own time and waiting in line "
             f"{_times(served)}; from the intended start it is {_times(rest)}, since "
-            f"{_ms(rest['sent_late'])} were sent late and {_ms(rest['mock_late'])} the mock was late "
-            "(means)"
+            f"{_ms(rest['sent_late'])} were sent late and the mock was late "
+            f"{_ms(rest['mock_late'])} (means)"
         )
     if report["verdicts"]:
         causes = ", ".join(f"{cause} {count:,}" for cause, count in report["verdicts"].items())
