@@ -48,6 +48,7 @@ def ask_review(
     headers, data = headers_of(session.flight.work, key, user), review_body(review)
     with _seen(visitor, session, key=key, user=user, kind=kind, t_intended=due_s) as seen:
         with _post(visitor, "/v1/reviews", data, headers, kind) as response:
+            seen["t_end"] = time.monotonic()  # the answer is read; what follows is our bookkeeping
             if kind == "abuse" and response.status_code == 429:
                 response.success()
         status, told = response.status_code, response.headers or {}
@@ -110,7 +111,8 @@ def ask_stream(
             read = response._response.readline  # noqa: SLF001 - else events come when all are there
             while event := read(b"\n\n"):
                 stream.add(event, time.monotonic())
-        response.request_meta["response_time"] = (time.monotonic() - seen["t_sent"]) * 1000
+        seen["t_end"] = time.monotonic()
+        response.request_meta["response_time"] = (seen["t_end"] - seen["t_sent"]) * 1000
         if response.status_code == 200 and not stream.done:
             response.failure(stream.error or "the stream was cut off")
         seen |= {"status": response.status_code, "attempts": int(response.status_code != 0)}
@@ -145,6 +147,7 @@ def _seen(visitor: FastHttpUser, session: Session, **known: Any) -> Iterator[dic
             )
         raise
     finally:
-        asked = Asked(t_end=time.monotonic(), **seen)
+        seen.setdefault("t_end", time.monotonic())
+        asked = Asked(**seen)
         session.sight.add(asked)
         log_asked(visitor.environment.stats, asked)

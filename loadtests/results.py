@@ -223,9 +223,9 @@ def added(flown: Flown) -> dict[str, float] | None:
     mock had planned for its calls (set-up, its own queue, the work, a transit of up to 1 ms) and
     without waiting in the queue, for the limit, for a slot, for a connection of the pool, and
     between attempts. What is left is the generator's own lateness, HTTP on both sides of the
-    service, the service's work, and the mock's lateness; the means of the first and the last are
-    told too. None where the service's records or the mock's ledger are unknown, or nothing was
-    answered.
+    service, the service's work, and the mock's lateness. The means of the first and the last are
+    told too, and as `service_...` what is left without them: what the service and its HTTP add.
+    None where the service's records or the mock's ledger are unknown, or nothing was answered.
     """
     if flown.records is None or flown.rows is None:
         return None
@@ -244,8 +244,10 @@ def added(flown: Flown) -> dict[str, float] | None:
     if not seen:
         return None
     rests, sends, delays = zip(*seen, strict=True)
+    served = [rest - send - delay for rest, send, delay in seen]
     return {
         **quantiles(rests),
+        **{f"service_{name}": value for name, value in quantiles(served).items()},
         "requests": len(seen),
         "sent_late": math.fsum(sends) / len(seen),
         "mock_late": math.fsum(delays) / len(seen),

@@ -162,6 +162,7 @@ def test_what_is_added_is_told_apart() -> None:
     assert found["mean"] == pytest.approx(1.01 - 0.99 - 0.0005)
     assert found["sent_late"] == pytest.approx(0.001)
     assert found["mock_late"] == pytest.approx(0.002)
+    assert found["service_p50"] == pytest.approx(found["p50"] - 0.001 - 0.002)
 
 
 def test_what_is_added_can_be_promised() -> None:

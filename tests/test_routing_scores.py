@@ -5,7 +5,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from harness.corpus.review import Review
-from harness.pipeline.routing import complexity, score
+from harness.pipeline.routing import complexity, score, scores
 from harness.pipeline.routing.scores import (
     PARTS,
     SCORING_VERSION,
@@ -54,6 +54,14 @@ class TestScores:
         parts = [getattr(getattr(scores, name), part) for name in PARTS for part in PARTS[name]]
         numbers = [*parts, *map(scores.value, WEIGHTS), scores.total, complexity(item)]
         assert [n for n in numbers if not 0 <= n <= 1] == []
+
+    @settings(deadline=None)
+    @given(st.text("ab1.,'-_! \n") | st.text(st.characters(max_codepoint=127)))
+    @example("it's a 1,000.5-inch, 2.5.x b--c 'd' 3.")
+    def test_plain_text_is_cut_into_the_words_of_any_text(self, text: str) -> None:
+        """The quick pattern for ASCII finds what the one for all letters finds."""
+        text = text.lower()
+        assert scores._ASCII_WORD.findall(text) == scores._WORD.findall(text)
 
     def test_weights_sum_to_1(self) -> None:
         """The scores' weights, and the parts' weights within each."""

@@ -25,6 +25,7 @@ _FIGURES = (
     *("requests", "ok", "success_rate", "timed_out", "timeout_rate", "failed", "rejected", "lost"),
     *("latency_s.mean", "latency_s.p50", "latency_s.p95", "latency_s.p99", "throughput_per_s"),
     *("duration_s", "attempts", "cost_usd", "recovery_s", "added_s.p50", "added_s.p99"),
+    *("added_s.service_p50", "added_s.service_p99"),
 )
 _PAIRED = ("latency_s of a request", "cost_usd of a request")
 _MORE_IS_BETTER = {"ok", "success_rate", "throughput_per_s"}

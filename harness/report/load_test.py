@@ -70,10 +70,12 @@ def _lines(report: Mapping[str, Any], agreement: Sequence[Mapping[str, Any]]) ->
         yield escape(spike_text([report]))
     rest = report["added_s"]
     if rest and rest["p50"] is not None:
+        served = {name: rest[f"service_{name}"] for name in ("mean", "p50", "p95", "p99")}
         yield escape(
-            f"added to the provider's own time and to waiting in line: {_times(rest)}; of the mean "
-            f"{_ms(rest['sent_late'])} were sent late, {_ms(rest['mock_late'])} the mock was late, "
-            "and the rest is HTTP, the service and the generator"
+            "the service, HTTP included, adds to the provider's own time and waiting in line "
+            f"{_times(served)}; from the intended start it is {_times(rest)}, since "
+            f"{_ms(rest['sent_late'])} were sent late and the mock was late "
+            f"{_ms(rest['mock_late'])} (means)"
         )
     if report["verdicts"]:
         causes = ", ".join(f"{cause} {count:,}" for cause, count in report["verdicts"].items())

@@ -10,6 +10,9 @@ import msgspec
 
 from mock_llm.strict import FieldError, suggest
 
+ADDED = ("p50", "p99", "service_p50", "service_p99")
+"""Of what a load test alone can measure: what all but the provider adds, and its service alone."""
+
 KNOWN_METRICS = (
     "requests",
     "ok",
@@ -25,8 +28,7 @@ KNOWN_METRICS = (
     "cost_usd",
     "cost_reduction",
     "recovery_s",
-    "added_s.p50",
-    "added_s.p99",
+    *(f"added_s.{name}" for name in ADDED),
     "accuracy.value",
     "cache.hit_rate",
     "latency_s.mean",

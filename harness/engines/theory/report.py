@@ -13,7 +13,7 @@ from harness.engines.theory.case import Answer, Case
 from harness.engines.theory.stream import arrival_answers, user_answers
 from harness.errors import InputError
 from harness.pipeline.journal import Replayed
-from harness.scenario.slo import parse_slo
+from harness.scenario.slo import ADDED, parse_slo
 
 _KINDS = {"batch": batch_answers, "arrivals": arrival_answers, "users": user_answers}
 _PERCENTILES = ("mean", "p50", "p90", "p95", "p99", "max")
@@ -90,7 +90,7 @@ def theory_report(
         "wall_s": result.wall_s,
         "accuracy": {"value": None},
         "context_bytes": {"peak": None, "last": None},
-        "added_s": {"p50": None, "p99": None},
+        "added_s": dict.fromkeys(ADDED),
         "corpus": {"name": prepared.corpus.name, "reviews": len(prepared.corpus.reviews)},
         "projection": msgspec.to_builtins(prepared.projection),
         "theory": result.certificate["theory"],

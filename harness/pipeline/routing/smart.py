@@ -33,7 +33,7 @@ MEASURED_SHARES: Mapping[str, float] = {
 }
 
 # Reviews whose score is remembered: a run meets each several times (fit, projection, variants).
-_REMEMBERED = 16_384
+_REMEMBERED = 65_536
 _CRUMB = 1e-9
 
 
