@@ -169,7 +169,7 @@ def test_who_waits_for_a_connection_or_a_slot_gets_it_in_order() -> None:
     def work(number: int, limit_s: float | None) -> Flow[None]:
         limit = clock.limit(limit_s)
         try:
-            if not slots.take() and (yield from slots.wait(limit)) is LATE:
+            if not slots.take() and not (yield from slots.wait(limit)):
                 return
         except Interrupt:
             return

@@ -37,8 +37,8 @@ class Slots:
         self._free -= 1
         return True
 
-    def wait(self, limit: Limit | None) -> Flow[Late | None]:
-        """Wait for a place; returns `LATE` when there is none in time."""
+    def wait(self, limit: Limit | None) -> Flow[bool]:
+        """Wait for a place; returns whether there was one in time."""
         turn = self._clock.turn()
         self._waiting.append(turn)
         try:
@@ -46,10 +46,9 @@ class Slots:
         except BaseException:
             self._withdraw(turn)
             raise
-        if found is not LATE:
-            return None
-        self._withdraw(turn)
-        return LATE
+        if found is LATE:
+            self._withdraw(turn)
+        return found is not LATE
 
     def _withdraw(self, turn: Turn) -> None:
         """Who does not wait any more gives back what was given away at this very moment."""
@@ -96,18 +95,40 @@ class Attempts:
         """Make one; an interruption that is ours is written down in `request.cut`."""
         call = Call(request, request.made + 1, asked.model, asked.body, ticket, Stamps(), hedge)
         request.t_slot = None
-        writer, clock = self._writer, self._clock
-        began = clock.now_s
-        limit_s, late = writer.limit(request, began)
-        limit = None if limit_s is None else clock.limit(began + limit_s)
-        try:
-            found: Answer | CallError | Late = LATE
-            if not self._inside:
-                found = yield from self._call(call, asked, limit)
-            elif self._slots.take() or (yield from self._slots.wait(limit)) is not LATE:
-                try:
-                    found = yield from self._call(call, asked, limit)
-                finally:
+        writer, clock, end = self._writer, self._clock, self._end
+        now = clock.now_s
+        limit_s, late = writer.limit(request, now)
+        limit = None if limit_s is None else clock.limit(now + limit_s)
+        found: Answer | CallError | Late = LATE
+        exchange, seated = None, False
+        try:  # all in one generator: each resumption would go through every other
+            try:
+                if not self._inside or self._slots.take() or (yield from self._slots.wait(limit)):
+                    seated = self._inside
+                    now = request.t_slot = clock.now_s
+                    if end.is_hampered:
+                        exchange = yield from self._hampered(call, asked, limit)
+                    else:
+                        exchange = self._sent(call, asked, now, is_new=end.pool.take(now))
+                if exchange is not None:
+                    if limit is not None:
+                        if limit.struck:  # while a connection was waited for
+                            exchange.succeed(LATE)
+                        limit.waits_for = exchange
+                    found = yield exchange
+                    if limit is not None and limit.struck:
+                        found = LATE
+                    if found is not LATE:
+                        exchange.let_go()
+                    else:
+                        exchange.leave()
+                    exchange = None
+                    if not self._set.pool:  # a session is closed: meanwhile others go first
+                        yield clock.sleep(0.0)
+            finally:
+                if exchange is not None:
+                    exchange.leave()
+                if seated:
                     self._slots.leave()
         except Interrupt:
             if (why := self._why(request)) is not None:
@@ -122,49 +143,24 @@ class Attempts:
             return writer.failed(call, found, clock.now_s)
         return writer.late(call, late, clock.now_s)
 
-    def _stalled(self, limit: Limit | None) -> Flow[Late]:
-        """A connection that is never ready."""
-        try:
-            yield from self._clock.wait(self._clock.turn(), limit)
-        finally:
-            self._end.pool.give_back(sound=False)
-        return LATE
-
-    def _call(
-        self, call: Call, asked: Asked, limit: Limit | None
-    ) -> Flow[Answer | CallError | Late]:
-        """A call: a connection, an exchange."""
+    def _sent(self, call: Call, asked: Asked, now: float, *, is_new: bool) -> Exchange:
+        """Send it over a connection."""
         end, stamps = self._end, call.stamps
-        now = call.request.t_slot = self._clock.now_s
-        if end.pool.is_bounded and end.pool.is_full:
-            if (yield from end.pool.wait(limit)) is LATE:
-                return LATE
-            now = self._clock.now_s
-        stamps.new_connection = is_new = end.pool.take(now)
-        if is_new and end.stalls and end.stalls.strikes(now):
-            return (yield from self._stalled(limit))
-        stamps.t_connected = stamps.t_sent = now
-        exchange = Exchange(
-            end,
-            now,
-            asked.call(end.reader, call.key, self._account, new_connection=is_new),
-            stamps,
-        )
+        stamps.new_connection, stamps.t_connected, stamps.t_sent = is_new, now, now
+        sent = asked.call(end.reader, call.key, self._account, new_connection=is_new)
+        return Exchange(end, now, sent, stamps)
+
+    def _hampered(self, call: Call, asked: Asked, limit: Limit | None) -> Flow[Exchange | None]:
+        """Send it where a connection may have to be waited for, or is never ready; None: late."""
+        clock, pool, stalls = self._clock, self._end.pool, self._end.stalls
+        if pool.is_full and (yield from pool.wait(limit)) is LATE:
+            return None
+        now = clock.now_s
+        is_new = call.stamps.new_connection = pool.take(now)
+        if not (is_new and stalls and stalls.strikes(now)):
+            return self._sent(call, asked, now, is_new=is_new)
         try:
-            if limit is not None:
-                if limit.struck:  # while a connection was waited for
-                    exchange.succeed(LATE)
-                limit.waits_for = exchange
-            found: Answer | CallError | Late = yield exchange
-            if limit is not None and limit.struck:
-                found = LATE
-        except BaseException:
-            exchange.leave()
-            raise
-        if found is LATE:
-            exchange.leave()
-        else:
-            exchange.let_go()
-        if not self._set.pool:  # a session is closed: meanwhile others of this instant go first
-            yield self._clock.sleep(0.0)
-        return found
+            yield from clock.wait(clock.turn(), limit)
+        finally:
+            pool.give_back(sound=False)
+        return None

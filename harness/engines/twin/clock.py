@@ -154,6 +154,10 @@ class Clock(simpy.Environment):
         """Now."""
         return self.now_s
 
+    def is_ready(self) -> bool:
+        """Whether more happens at this moment, but for what comes last."""
+        return bool(self._ready or self._urgent)
+
     def schedule(self, event: Event, priority: EventPriority = NORMAL, delay: float = 0.0) -> None:
         """Let an event of SimPy's happen."""
         if priority == URGENT:

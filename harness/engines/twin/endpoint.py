@@ -53,6 +53,7 @@ class Endpoint:
         slots: of a finite capacity; None: there is no end of them.
         stalls: what stalls connections.
         pool: the client's connections.
+        is_hampered: a call may have to wait for a connection.
         is_plain: whole answers may be told without their bytes.
     """
 
@@ -70,6 +71,7 @@ class Endpoint:
         self.slots = None if upstream.capacity is None else _Slots(upstream.capacity, clock)
         self.stalls = Network(upstream, seed, self.provider.memory.network).stalls
         self.pool = Pool(clock, keep=settings.pool, most=settings.pool_limit)
+        self.is_hampered = self.pool.is_bounded or bool(self.stalls)
         self.settings, self.clock, self.upstream = settings, clock, upstream
         openrouter = upstream.dialect == "openrouter"
         self.keep_alive_s = upstream.keep_alive_s if openrouter else None

@@ -181,7 +181,8 @@ class TwinCallers(Callers):
     def _arrive(self, coming: Iterator[tuple[int, float]]) -> None:
         """Wait for the next to come; then for the one after it."""
         if (found := next(coming, None)) is not None:
-            self._at(found[1], self._come, coming, *found)
+            n, start = found
+            self._at(start, self._come, coming, n, start)
 
     def _come(self, coming: Iterator[tuple[int, float]], n: int, start: float) -> None:
         user = user_name(arrival_user(self._work, n))
@@ -211,7 +212,7 @@ class TwinCallers(Callers):
         if self.stopped is None:
             self._intend(key, review, start)
             wire = self._wires.take()
-            self._wires.carry(self._ask, wire, key, user, self._read(review), back)
+            self._wires.carry_last(self._ask, wire, key, user, self._read(review), back)
 
     def _ask(self, wire: int, key: str, user: str, asked: Review | None, back: Back | None) -> None:
         """It comes to the desk."""
@@ -226,7 +227,7 @@ class TwinCallers(Callers):
                 ticket.ended.back, ticket.ended.args = self._ended, (wire, key, back)
                 self._desk.seat(ticket)
                 return
-        self._wires.carry(self._answered, wire, wait_s, back)
+        self._wires.carry_last(self._answered, wire, wait_s, back)
 
     def _ended(self, served: Served, wire: int, key: str, back: Back | None) -> None:
         answer = served.answer

@@ -49,6 +49,13 @@ class Wires:
             self._clock.soon(self._due)
         sent.append((function, args))
 
+    def carry_last(self, function: Callable[..., object], *args: Any) -> None:
+        """The same, by whoever does no more now: alone at this moment, it needs no order."""
+        if self._clock.is_ready():
+            self.carry(function, *args)
+        else:
+            self._clock.last((function, args))
+
     def _turn(self) -> None:
         sent, self._sent = self._sent, []
         if len(sent) > 1:
