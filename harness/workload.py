@@ -6,6 +6,7 @@ n-th pause are the same whatever the others do, and in whatever order they are a
 
 from collections.abc import Iterator, Sequence
 from itertools import count, repeat
+from math import inf
 
 from harness.scenario.arrivals import TraceArrivals
 from harness.scenario.workload import KINDS, Kind, Workload
@@ -24,7 +25,7 @@ def batch_key(n: int) -> str:
 
 def arrival_key(n: int) -> str:
     """Request key of arrival `n`."""
-    return f"a{n:06d}"
+    return "a%06d" % n  # noqa: UP031 - it is asked for often, and an f-string takes a third longer
 
 
 def user_key(user: int, n: int) -> str:
@@ -63,10 +64,10 @@ def schedule(work: Workload, seed: int, trace: Sequence[float] = ()) -> list[flo
         trace: what `read_trace` gives, for a trace.
     """
     starts: list[float] = []
-    least = 0.0
+    least, until = 0.0, inf if work.duration_s is None else work.duration_s
     for raw_s in _raw(work, seed, trace):
-        start_s = max(raw_s, least)
-        if work.duration_s is not None and start_s >= work.duration_s:
+        start_s = raw_s if raw_s > least else least  # noqa: FURB136 - max takes twice as long
+        if start_s >= until:
             break
         starts.append(start_s)
         least = start_s + MIN_GAP_S

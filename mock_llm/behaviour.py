@@ -23,7 +23,7 @@ from mock_llm.quota import quota_of
 from mock_llm.refusals import refusal
 from mock_llm.regimes import Regimes
 from mock_llm.replies import READ_CHARS, TEXT_TOKENS, Verdict, padded, verdict, words
-from mock_llm.rng import Keyed, asked_key, request_key
+from mock_llm.rng import HEDGE, Keyed, request_key
 from mock_llm.shaped import Said, plain, shaped
 from mock_llm.structured import Unsatisfiable
 from mock_llm.tokens import counter
@@ -126,22 +126,21 @@ class Provider:
         began = self.memory.began(now)
         if call.route != "chat":
             return self._page(call, now - began)
-        plan = self._decided(call, now, began)
+        ticket = self._refusal(call, now, began)
+        if isinstance(ticket, Plan):
+            plan = msgspec.structs.replace(ticket, setup_s=self._setup_s(call, -1))
+        else:
+            draw = self.memory.admitted.next(call.key)
+            plan = self._attempt(call, draw, now, now - began)
+            for hop, model in enumerate(call.fallbacks, 1):
+                if is_the_models(plan) and model in self._offers:
+                    again = self._attempt(next_call(call, hop), draw, now, now - began, hop)
+                    plan = after(plan, again, model)
+            if ticket:
+                plan = msgspec.structs.replace(plan, ticket=ticket)
         if self._tells_quota:
             plan = msgspec.structs.replace(plan, quota=self.quota(call.account, now))
         return plan
-
-    def _decided(self, call: Call, now: float, began: float) -> Plan:
-        ticket = self._refusal(call, now, began)
-        if isinstance(ticket, Plan):
-            return msgspec.structs.replace(ticket, setup_s=self._setup_s(call, -1))
-        draw = self.memory.admitted.next(call.key)
-        plan = self._attempt(call, draw, now, now - began)
-        for hop, model in enumerate(call.fallbacks, 1):
-            if is_the_models(plan) and model in self._offers:
-                again = self._attempt(next_call(call, hop), draw, now, now - began, hop)
-                plan = after(plan, again, model)
-        return msgspec.structs.replace(plan, ticket=ticket) if ticket else plan
 
     def _attempt(self, call: Call, draw: int, now: float, since_s: float, hop: int = 0) -> Plan:
         """Decide what one model does; `hop` is its place in the request's list."""
@@ -262,7 +261,7 @@ class Provider:
         if self.text_of is not None and (given := self.text_of(call)) is not None:
             return plain(given, None, call.max_tokens, self._count)
         # Keyed by the request alone: a retry says the same as the attempt that it repeats.
-        key = asked_key(call.key)
+        key = call.key.removesuffix(HEDGE)
         wanted = offer.wanted(key)
         if self.upstream.reply == "text":
             text, wanted = words(wanted or TEXT_TOKENS), None

@@ -61,13 +61,6 @@ def request_key(text: str) -> str:
 
 
 HEDGE = "~hedge"
-
-
-def asked_key(key: str) -> str:
-    """Return the key of the request that an attempt serves.
-
-    A client that asks a second time while the first attempt is still under way adds `~hedge` to its
-    key: the second has weather of its own, so that it takes no draw of a retry's, and the same
-    answer.
-    """
-    return key.removesuffix(HEDGE)
+"""What a client adds to the key of a request that it sends a second time while the first attempt is
+still under way: so that one has weather of its own, takes no draw of a retry's, and is answered
+alike, for what is keyed by the request alone leaves it out."""

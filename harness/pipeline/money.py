@@ -273,7 +273,10 @@ class Purse:
         if estimated or floor_usd:
             least = amount if estimated else min(round(floor_usd * _PER_USD), amount)
             booked = max(spent, least)
-        self._count(spent, kind, estimated=estimated)
+        self._spent += spent
+        self._kinds[kind] += spent
+        if estimated:
+            self._estimated += spent
         if spent > amount:
             self._overruns += 1
             self._overrun += spent - amount
@@ -317,7 +320,10 @@ class Purse:
             estimated: nobody told what it cost.
             calls: how many there were.
         """
-        self._count(round(usd * _PER_USD), kind, estimated=estimated)
+        spent = round(usd * _PER_USD)
+        self._spent += spent
+        self._kinds[kind] += spent
+        self._estimated += spent if estimated else 0
         self._calls.settle(0, calls)
         for account in (self._run, self._users.of(user), self._sessions.of(session)):
             account.settle(0, round(booked_usd * _PER_USD))
@@ -354,12 +360,6 @@ class Purse:
                 return Refused(cap, None, final=True)
         waits = [(cap, wait_s if cap == "per_min_usd" else IN_FLIGHT_S) for cap, a in answers if a]
         return Refused(*waits[-1], final=False) if waits else None
-
-    def _count(self, spent: int, kind: Kind, *, estimated: bool) -> None:
-        self._spent += spent
-        self._kinds[kind] += spent
-        if estimated:
-            self._estimated += spent
 
 
 def _down(usd: float | None) -> int | None:

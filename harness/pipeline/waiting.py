@@ -188,7 +188,7 @@ class WaitingRoom(Generic[T]):
         self._spent_s = spent_s = self._spent_s + share * (service_s - self._spent_s)
         self._answered = sound = self._answered + share * (answered - self._answered)
         off = service_s - self.mean_s
-        self.mean_s = spent_s / max(sound, share)
+        self.mean_s = spent_s / (sound if sound > share else share)  # noqa: FURB136 - half of max
         if answered:
             # West, "Updating mean and variance estimates", CACM 22(9), 1979, for falling weights.
             sd_s = self.sd_s

@@ -20,7 +20,7 @@ from harness.records import HEDGE_LOST, Outcome, Record
 from harness.scenario.pipeline import Pipeline
 
 HEDGE = "~hedge"
-"""What the request key of a second call ends in; see `mock_llm.rng.asked_key`."""
+"""What the request key of a second call ends in; see `mock_llm.rng.HEDGE`."""
 
 Stopped = tuple[str, Outcome]
 ContextOf = Callable[[Request], Context]
