@@ -102,9 +102,7 @@ class Books:
         """
         most = self._set.max_tokens or self._tools.max_completions.get(model, _LONGEST_COMPLETION)
         worst = worst_case_usd(self._tools.prices[model], prompt_most, most)
-        answer = self._purse.reserve(
-            self._now(), user=request.item.user, session=request.session, worst_usd=worst
-        )
+        answer = self._purse.reserve(self._now(), request.item.user, request.session, worst)
         if isinstance(answer, Refused) and patient and answer.final and answer.cap in _OF_THE_RUN:
             self.broke = answer.cap
         return answer
@@ -173,7 +171,6 @@ class Books:
         ticket: Ticket,
         row: Record,
         kind: Kind,
-        *,
         estimated: bool,
         generation: str = "",
         answer: Answer | None = None,
@@ -191,14 +188,7 @@ class Books:
             self._purse.release(ticket)
             booked = 0.0
         else:
-            booked = self._purse.settle(
-                ticket,
-                row.t_end,
-                row.cost_usd,
-                kind=kind,
-                estimated=estimated,
-                floor_usd=floor_usd,
-            )
+            booked = self._purse.settle(ticket, row.t_end, row.cost_usd, kind, estimated, floor_usd)
         if self._journal is not None:
             self._journal.settled(
                 Settled(

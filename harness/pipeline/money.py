@@ -223,7 +223,7 @@ class Purse:
             ("useful", "failed", "abandoned", "duplicate"), 0
         )
 
-    def reserve(self, now: float, *, user: str, session: str, worst_usd: float) -> Ticket | Refused:
+    def reserve(self, now: float, user: str, session: str, worst_usd: float) -> Ticket | Refused:
         """Reserve the worst case of a call that is about to be sent, or say which cap forbids it.
 
         Args:
@@ -247,7 +247,6 @@ class Purse:
         ticket: Ticket,
         now: float,
         usd: float,
-        *,
         kind: Kind,
         estimated: bool,
         floor_usd: float = 0.0,
@@ -266,7 +265,7 @@ class Purse:
         if not ticket.open:
             raise ValueError(_CLOSED)
         ticket.open = False
-        if not 0 <= usd < inf:
+        if not 0.0 <= usd < inf:
             usd, estimated = ticket.worst_usd, True
         spent = booked = round(usd * _PER_USD)
         amount = ticket.amount

@@ -96,7 +96,6 @@ class Request(msgspec.Struct, eq=False, gc=False):
         attempt: int,
         stamps: Stamps,
         now: float,
-        *,
         outcome: Outcome,
         model: str = "",
         error: str = "",

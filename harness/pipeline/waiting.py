@@ -112,7 +112,7 @@ class WaitingRoom(Generic[T]):
         return min(self._set.size, floor(places + _ROUNDING))
 
     def offer(
-        self, ticket: T, now: float, *, deadline: float | None, interactive: bool, idle: int = 0
+        self, ticket: T, now: float, deadline: float | None, interactive: bool, idle: int = 0
     ) -> Refusal | None:
         """Let a request wait, or say why not.
 
@@ -175,7 +175,7 @@ class WaitingRoom(Generic[T]):
                 return True
         return False
 
-    def served(self, service_s: float, *, answered: bool = True) -> None:
+    def served(self, service_s: float, answered: bool = True) -> None:
         """A worker has spent so many seconds on a request, its waiting not included.
 
         What ended without an answer, at its deadline say, might have taken any time longer: its

@@ -95,27 +95,15 @@ class Writer:
         self._completion_tokens = completion
         if usd is None:
             usd = cost_usd(self._tools.prices[call.model], prompt, completion)
+        # By position, for names take their time: no error, no status but the stamped one, no hint.
+        attempt, stamps, cached = call.attempt, call.stamps, found.cached_tokens
         row = call.request.row(
-            call.attempt,
-            call.stamps,
-            now,
-            outcome="ok",
-            model=call.model,
-            prompt_tokens=prompt,
-            cached_tokens=found.cached_tokens,
-            completion_tokens=completion,
-            cost_usd=usd,
+            attempt, stamps, now, "ok", call.model, "", None, None, prompt, cached, completion, usd
         )
-        capped = self._set.budget is not None and not untold
-        self._books.end(
-            call.ticket,
-            row,
-            "useful",
-            estimated=untold,
-            generation=call.stamps.generation,
-            answer=found,
-            floor_usd=self._books.floor_usd(call.model, call.body(), found.text) if capped else 0.0,
-        )
+        floor_usd = 0.0
+        if self._set.budget is not None and not untold:
+            floor_usd = self._books.floor_usd(call.model, call.body(), found.text)
+        self._books.end(call.ticket, row, "useful", untold, stamps.generation, found, floor_usd)
         return Tried(row, found)
 
     def late(self, call: Call, word: str, now: float) -> Tried:

@@ -44,7 +44,7 @@ class Asked(msgspec.Struct, eq=False, gc=False):
         """The bytes that are sent."""
         return encode(self.settings, self.model, self.exchanges, self.text)
 
-    def call(self, reader: Reader, key: str, account: str, *, new_connection: bool) -> Call:
+    def call(self, reader: Reader, key: str, account: str, new_connection: bool) -> Call:
         """What the provider's `Reader.call` makes of those bytes."""
         return Call(
             key=key,

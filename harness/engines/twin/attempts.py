@@ -109,7 +109,7 @@ class Attempts:
                     if end.is_hampered:
                         exchange = yield from self._hampered(call, asked, limit)
                     else:
-                        exchange = self._sent(call, asked, now, is_new=end.pool.take(now))
+                        exchange = self._sent(call, asked, now, end.pool.take(now))
                 if exchange is not None:
                     if limit is not None:
                         if limit.struck:  # while a connection was waited for
@@ -143,11 +143,11 @@ class Attempts:
             return writer.failed(call, found, clock.now_s)
         return writer.late(call, late, clock.now_s)
 
-    def _sent(self, call: Call, asked: Asked, now: float, *, is_new: bool) -> Exchange:
+    def _sent(self, call: Call, asked: Asked, now: float, is_new: bool) -> Exchange:
         """Send it over a connection."""
         end, stamps = self._end, call.stamps
         stamps.new_connection, stamps.t_connected, stamps.t_sent = is_new, now, now
-        sent = asked.call(end.reader, call.key, self._account, new_connection=is_new)
+        sent = asked.call(end.reader, call.key, self._account, is_new)
         return Exchange(end, now, sent, stamps)
 
     def _hampered(self, call: Call, asked: Asked, limit: Limit | None) -> Flow[Exchange | None]:
@@ -158,7 +158,7 @@ class Attempts:
         now = clock.now_s
         is_new = call.stamps.new_connection = pool.take(now)
         if not (is_new and stalls and stalls.strikes(now)):
-            return self._sent(call, asked, now, is_new=is_new)
+            return self._sent(call, asked, now, is_new)
         try:
             yield from clock.wait(clock.turn(), limit)
         finally:

@@ -98,13 +98,9 @@ class Desk:
             Refused: there is no room for it.
         """
         ask = ticket.ask
-        refusal = self.room.offer(
-            ticket,
-            ticket.request.t_queued,
-            deadline=ask.deadline,
-            interactive=ask.interactive,
-            idle=self.room.workers - self.busy if self.room.workers > self.busy else 0,
-        )
+        idle = self.room.workers - self.busy if self.room.workers > self.busy else 0
+        now = ticket.request.t_queued
+        refusal = self.room.offer(ticket, now, ask.deadline, ask.interactive, idle)
         if refusal is not None:
             self._refuse(ask, refusal.reason, refusal.retry_after_s)
 
@@ -186,7 +182,7 @@ class Desk:
         self.busy -= 1
         heappush(self._free, request.worker)
         if request.stop is None and request.t_admitted is not None and not broken:
-            self.room.served(now - request.t_admitted, answered=answer is not None)
+            self.room.served(now - request.t_admitted, answer is not None)
         why = request.stop or (broken or "internal", "failed")
         if not ticket.rows or broken or (halted and ticket.rows[-1].error != why[0]):
             self._add(request.unsent(now, why[1], why[0]))
