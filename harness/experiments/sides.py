@@ -14,6 +14,7 @@ from typing import Any
 
 from harness.errors import InputError
 from harness.experiments.kept import Kept, requests_of
+from harness.scenario.slo import ADDED
 from harness.statistics import Interval, batch_means, paired
 
 STRETCHES, LEAST = (20, 10, 5), 60
@@ -24,8 +25,7 @@ DIGITS = 9
 _FIGURES = (
     *("requests", "ok", "success_rate", "timed_out", "timeout_rate", "failed", "rejected", "lost"),
     *("latency_s.mean", "latency_s.p50", "latency_s.p95", "latency_s.p99", "throughput_per_s"),
-    *("duration_s", "attempts", "cost_usd", "recovery_s", "added_s.p50", "added_s.p99"),
-    *("added_s.service_p50", "added_s.service_p99"),
+    *("duration_s", "attempts", "cost_usd", "recovery_s", *(f"added_s.{name}" for name in ADDED)),
 )
 _PAIRED = ("latency_s of a request", "cost_usd of a request")
 _MORE_IS_BETTER = {"ok", "success_rate", "throughput_per_s"}
