@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import signal
 import time
 from collections import Counter
@@ -78,7 +79,9 @@ def killed(folder: Path, port: int, mock: str, wait_s: float, callers: Callers) 
         running.kill()
         out, err = running.communicate()
     assert "Traceback" not in err
-    return int(out.split()[0]) if "in flight" in out else 0
+    # Killed while it starts, it may have been up already, and said that first.
+    told = re.search(r"^(\d+) .*in flight", out, re.MULTILINE)
+    return int(told[1]) if told else 0
 
 
 def options(mock: str) -> tuple[str, ...]:
