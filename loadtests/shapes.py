@@ -22,7 +22,7 @@ from loadtests.session import Session, session_of
 from loadtests.stack import Choice
 
 AT_ONCE = 100.0
-"""Users a second that are made or sent away; Locust warns above it."""
+"""Users a second that are made; Locust warns above it."""
 REPORT_S = 3.5
 """A worker's rows come with its reports, every 3 s."""
 
@@ -76,6 +76,16 @@ class Clocked(LoadTestShape):
         return time.monotonic() - self._start_s
 
 
+def pace(users: int, then: int) -> float:
+    """Users a second, from so many to so many.
+
+    All who leave do so together: Locust waits for the last request of each second's leavers before
+    it sends the next away, which for some thousands took minutes. Its warning of a high rate is for
+    those who come.
+    """
+    return max(AT_ONCE, float(users - then))
+
+
 class Callers(Clocked):
     """One caller in each process, until the last arrival has been sent."""
 
@@ -112,6 +122,7 @@ class Following(Clocked):
         """A test begins."""
         super().reset_time()
         self.seen: list[tuple[float, int]] = []
+        self._rate = AT_ONCE
 
     def tick(self) -> Tick:
         """As many as now; None when it is over."""
@@ -120,9 +131,10 @@ class Following(Clocked):
             return None
         users = self._shape.users(t)
         if not self.seen or self.seen[-1][1] != users:
+            self._rate = pace(self.seen[-1][1] if self.seen else 0, users)
             self.seen.append((time.monotonic(), users))
         self._session.spike_s = self._spike_s()
-        return users, AT_ONCE
+        return users, self._rate
 
     def _spike_s(self) -> tuple[float, float] | None:
         """When users did come and go, from the beginning of the test; None: no spike is over."""
@@ -158,7 +170,7 @@ class Searching(Clocked):
             return None
         if self._empties:
             if self.runner.user_count:
-                return 0, AT_ONCE
+                return 0, pace(self._tried[-1].users, 0)
             self._empties, self._since = False, now
         held_s = now - self._since - level / AT_ONCE
         if held_s < self._shape.warm:
