@@ -22,6 +22,9 @@ Users = Annotated[int, Meta(ge=0, le=1_000_000)]
 SomeUsers = Annotated[int, Meta(ge=1, le=1_000_000)]
 T = TypeVar("T")
 
+AT_ONCE = 100.0
+"""Users a second that are made; Locust warns above it."""
+
 _COMMA = re.compile(r",(?![^\[]*\])")
 
 
@@ -249,6 +252,16 @@ class Search(Shape, frozen=True, kw_only=True, tag="search"):
     def most(self) -> int:
         """As many as are ever tried."""
         return self.up_to
+
+
+def pace(users: int, then: int) -> float:
+    """Users a second, from so many to so many.
+
+    All who leave do so together: Locust waits for the last request of each second's leavers before
+    it sends the next away, which for some thousands took minutes. Its warning of a high rate is for
+    those who come.
+    """
+    return max(AT_ONCE, float(users - then))
 
 
 Named = Ramp | Step | Spike | Soak | Sawtooth | Trace | Search

@@ -14,15 +14,13 @@ from locust.runners import MasterRunner, Runner, WorkerRunner
 
 from harness.workload import schedule
 from loadtests.arrivals import Caller
-from loadtests.levels import Search, Shape
+from loadtests.levels import AT_ONCE, Search, Shape, pace
 from loadtests.meter import Meter
 from loadtests.options import LEAD_S
 from loadtests.search import MACHINE, Found, Seeking, Tried, binding, promises, tried
 from loadtests.session import Session, session_of
 from loadtests.stack import Choice
 
-AT_ONCE = 100.0
-"""Users a second that are made; Locust warns above it."""
 REPORT_S = 3.5
 """A worker's rows come with its reports, every 3 s."""
 
@@ -74,16 +72,6 @@ class Clocked(LoadTestShape):
     def t(self) -> float:
         """Seconds since then."""
         return time.monotonic() - self._start_s
-
-
-def pace(users: int, then: int) -> float:
-    """Users a second, from so many to so many.
-
-    All who leave do so together: Locust waits for the last request of each second's leavers before
-    it sends the next away, which for some thousands took minutes. Its warning of a high rate is for
-    those who come.
-    """
-    return max(AT_ONCE, float(users - then))
 
 
 class Callers(Clocked):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from harness.errors import InputError
 from harness.scenario.arrivals import Arrivals, StepArrivals
-from loadtests.levels import Search, parse_shape, parse_table
+from loadtests.levels import Search, pace, parse_shape, parse_table
 
 
 @pytest.mark.parametrize(
@@ -120,3 +120,11 @@ def test_tables_may_have_lists() -> None:
     """A comma within brackets parts nothing."""
     found: Arrivals = parse_table("--open-loop", "step:rates_per_s=[4, 12],at_s=[60]", Arrivals)
     assert found == StepArrivals(rates_per_s=(4.0, 12.0), at_s=(60.0,))
+
+
+@pytest.mark.parametrize(
+    ("users", "then", "per_s"), [(0, 5000, 100), (30, 3, 100), (4000, 0, 4000), (1000, 100, 900)]
+)
+def test_all_who_leave_do_so_together(users: int, then: int, per_s: float) -> None:
+    """A hundred come a second; those who leave do within one, however many they are."""
+    assert pace(users, then) == per_s
