@@ -34,7 +34,7 @@ from loadtests.reconcile import reconcile
 from loadtests.results import Flown, lines_of, run_of_test
 from loadtests.rows import PHASE
 from loadtests.session import BAD_INPUT, Session, session_of
-from loadtests.stack import Stack
+from loadtests.stack import Choice, Stack
 from mock_llm.ledger import Row
 from mock_llm.settings import calm_collector
 
@@ -68,6 +68,8 @@ def _on_start(environment: Environment, **_: Any) -> None:
 
 def _on_stop(environment: Environment, **_: Any) -> None:
     session = session_of(environment)
+    if not session.tests:
+        return  # Locust quits, and stops what has never begun
     session.meter.stop()
     if isinstance(environment.runner, WorkerRunner):
         return
@@ -109,15 +111,29 @@ def judge(session: Session, stats: RequestStats) -> int:
     write_whole(place / "asked.jsonl", lines_of(flown))
     found: list[dict[str, Any]] = []
     if options.predict and not session.interrupted:
-        _LOG.info("predicting: %d runs on the virtual clock", options.predict)
-        virtual = predicted(choice, options.predict)
-        found = msgspec.to_builtins(agreements(run.report, virtual))
+        found = _foretold(session, choice, run.report)
     _write(options, run.report, found)
     console = Console(stderr=options.run_json == STDOUT, highlight=False)
     for one in told(run.report, cases_of(run.report, found), found):
         console.print(one)
     console.print(str(place), style="dim", markup=False)
     return exit_code(cases_of(run.report, found))
+
+
+def _foretold(session: Session, choice: Choice, report: dict[str, Any]) -> list[dict[str, Any]]:
+    """How a run agrees with those on the virtual clock; nothing if that is broken off."""
+    count = session.options.predict
+    _LOG.info("predicting: %d runs on the virtual clock", count)
+    session.prophets = []
+    try:
+        virtual = predicted(choice, count, session.prophets)
+    except InputError:
+        if not session.interrupted:
+            raise
+        return []
+    finally:
+        session.prophets = None
+    return list(msgspec.to_builtins(agreements(report, virtual)))
 
 
 def flown_of(session: Session, stack: Stack) -> Flown:

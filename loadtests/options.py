@@ -125,6 +125,9 @@ def _check_locusts(options: Namespace, kind: str) -> None:
     """
     if options.processes is not None and options.processes < -1:
         raise InputError(f"--processes {options.processes}: give a number, or -1: one a core")
+    for other, given in (("--worker", options.worker), ("--processes", options.processes)):
+        if options.master and given:
+            raise InputError(f"--master: does not go with {other}: leave one of them out")
     for option, tags in (("--tags", options.tags), ("--exclude-tags", options.exclude_tags)):
         if tags is not None:
             raise InputError(f"{option} {' '.join(tags)}: these users have no tags: leave it out")

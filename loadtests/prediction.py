@@ -14,6 +14,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from subprocess import Popen
 from tempfile import TemporaryDirectory
@@ -87,8 +88,13 @@ def agreements(live: Mapping[str, Any], virtual: Sequence[Mapping[str, Any]]) ->
     ]
 
 
-def predicted(choice: Choice, count: int) -> list[Any]:
+def predicted(choice: Choice, count: int, processes: "list[Popen[str]]") -> list[Any]:
     """Reports of so many runs on the virtual clock, made in processes of their own.
+
+    Args:
+        choice: what has been flown.
+        count: of runs.
+        processes: that make them are added to these; whoever kills them breaks it off.
 
     Raises:
         InputError: one of them did not come to its end.
@@ -96,20 +102,17 @@ def predicted(choice: Choice, count: int) -> list[Any]:
     seeds = range(choice.seed, choice.seed + count)
     each = math.ceil(count / (os.cpu_count() or 1))
     parts = [seeds[at : at + each] for at in range(0, count, each)]
-    with TemporaryDirectory(prefix="loadtest-prediction-") as folder:
-        running = []
-        try:
-            for part in parts:
-                command = _command(choice, part, Path(folder))
-                place = child_process(command, errors=Path(folder, f"{part[0]}.log"))
-                running.append((part, place, place.__enter__()))
-                atexit.register(running[-1][2].kill)  # Locust ends without leaving its greenlets
-            return [
-                run for part, _, process in running for run in _runs(part, process, Path(folder))
-            ]
-        finally:
-            for _, place, _ in running:
-                place.__exit__(None, None, None)
+    with TemporaryDirectory(prefix="loadtest-prediction-") as folder, ExitStack() as held:
+        for part in parts:
+            command = _command(choice, part, Path(folder))
+            place = child_process(command, errors=Path(folder, f"{part[0]}.log"))
+            processes.append(held.enter_context(place))
+            atexit.register(processes[-1].kill)  # Locust ends without leaving its greenlets
+        return [
+            run
+            for part, process in zip(parts, processes, strict=True)
+            for run in _runs(part, process, Path(folder))
+        ]
 
 
 def _command(choice: Choice, seeds: range, folder: Path) -> list[str]:

@@ -6,20 +6,22 @@ of a long-lived Locust gets a stack of its own, so that every request is a new o
 """
 
 import atexit
+import os
 import signal
 import sys
 import time
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from subprocess import Popen
 from typing import Any
 
-from gevent import get_hub, signal_handler
+from gevent import get_hub, signal_handler, sleep
 from gevent.event import Event
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.event import Events
-from locust.runners import Runner, WorkerRunner
+from locust.runners import STATE_INIT, MasterRunner, Runner, WorkerRunner
 
 from harness.corpus import Review
 from harness.engines.asking import GRACE_S, cheapest
@@ -61,6 +63,9 @@ class Session:
         began_s: monotonic time from which the plan of the running test counts.
         interrupted: it was ended before its time.
         landed: no test is under way, and the last one has been judged.
+        prophets: processes that foretell the test that is judged; None: nothing is foretold.
+        quits: Locust does.
+        tests: that have begun.
         spike_s: when a spike of users began and ended, from the start of the test; None: none has.
         found: what a search has come to; None: none has.
         meter: measures this process, and those of the stack, while the test runs.
@@ -77,7 +82,8 @@ class Session:
 
     def __init__(self, options: Namespace) -> None:
         self.options = options
-        self.choice: Choice | None = None if options.worker else checked(options)
+        works = options.worker and not options.master
+        self.choice: Choice | None = None if works else checked(options)
         self.stack: Stack | None = None
         self.sight = Sight()
         self.numbers = Numbers()
@@ -86,10 +92,12 @@ class Session:
         self.found: Found | None = None
         self.interrupted = False
         self.landed = Event()
+        self.prophets: list[Popen[str]] | None = None
+        self.quits = False
         self.reviews: tuple[Review, ...] = ()
         self.orders: Orders | None = None
         self.roll = Roll()
-        self._tests = 0
+        self.tests = 0
 
     @property
     def patience_s(self) -> float:
@@ -107,7 +115,7 @@ class Session:
     def place(self) -> Path:
         """Folder for what came of this test; those after a Locust's first have one each in it."""
         first = Path(self.options.out)
-        return first / f"test-{self._tests}" if self._tests > 1 else first
+        return first / f"test-{self.tests}" if self.tests > 1 else first
 
     def review(self, user: int, n: int) -> Review:
         """What a user's request `n` is about."""
@@ -133,10 +141,10 @@ class Session:
 
     def begin(self, environment: Environment) -> None:
         """A test begins: everybody's plan counts from a little later."""
-        if self._tests and self.stack is not None:
+        if self.tests and self.stack is not None:
             self.stack.close()
             self.launch(environment)
-        self._tests += 1
+        self.tests += 1
         self.landed.clear()
         self.sight, self.numbers = Sight(), Numbers()
         self.strains = {}
@@ -168,8 +176,11 @@ class Session:
 
     def end(self, environment: Environment) -> None:
         """Locust quits: whoever still runs is stopped, and so is the stack."""
-        runner = environment.runner
+        runner, self.quits = environment.runner, True
         try:
+            if self.prophets is not None:
+                self.predict_no_more()
+                self.landed.wait()
             if runner is not None and runner.state in UNDER_WAY:
                 self.interrupted = True
                 environment.stop_timeout = LAST_S
@@ -183,6 +194,14 @@ class Session:
         finally:
             if self.stack is not None:
                 self.stack.close()
+
+    def predict_no_more(self) -> None:
+        """Break a prediction off, and have the test judged without it."""
+        self.interrupted = True
+        while self.prophets is not None:  # one more may just be starting
+            for one in self.prophets:
+                one.kill()
+            sleep(0.05)
 
 
 _SESSIONS: list[Session] = []
@@ -234,14 +253,12 @@ def _on_init(environment: Environment, runner: Runner, **_: Any) -> None:
     session = session_of(environment)
     if isinstance(runner, WorkerRunner):
         session.choice = None  # forked off when it was the master's
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # Locust has it end the worker
         return
-
-    def told() -> None:
-        session.interrupted = runner.state in UNDER_WAY
-        raise KeyboardInterrupt
-
     # Python's own may raise it in a finalizer, where it is lost; gevent does in the main greenlet.
-    signal_handler(signal.SIGINT, told)
+    signal_handler(signal.SIGINT, _told, session, runner)
+    # Until Locust looks for it: with a shape, only when that is over.
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     hub = get_hub()
     hub.NOT_ERROR = (*hub.NOT_ERROR, KeyboardInterrupt)  # it would print where that came about
     choice = session.choice
@@ -254,6 +271,28 @@ def _on_init(environment: Environment, runner: Runner, **_: Any) -> None:
         complain(str(error))
     except KeyboardInterrupt:  # Locust looks for it later
         sys.exit(INTERRUPTED)
+
+
+def _told(session: Session, runner: Runner) -> None:
+    """Ctrl-C, or a SIGTERM that Locust does not look for yet.
+
+    Raises:
+        KeyboardInterrupt: Locust shall quit.
+        SystemExit: it waits for workers, where it would take no KeyboardInterrupt.
+    """
+    if session.quits or (session.interrupted and not session.landed.is_set()):
+        return  # the first one has seen to it
+    if session.prophets is not None:
+        session.predict_no_more()
+        return
+    session.interrupted = runner.state in UNDER_WAY
+    waits = isinstance(runner, MasterRunner) and runner.state == STATE_INIT
+    if waits and session.options.headless:
+        session.quits = True
+        sys.stderr.write("locust: interrupted before the test began\n")
+        runner.quit()  # its workers, too
+        sys.exit(INTERRUPTED)
+    raise KeyboardInterrupt
 
 
 def complain(message: str) -> None:

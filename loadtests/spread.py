@@ -87,7 +87,6 @@ class Crew:
         ready = [one.id for one in (*runner.clients.ready, *runner.clients.running)]
         self._test += 1
         self._reviews = msgspec.msgpack.encode(self._session.reviews)
-        self._reviews = msgspec.msgpack.encode(self._session.reviews)
         self._roll.begin({one: runner.get_worker_index(one) for one in ready})
         for one, worker in self._roll.workers.items():
             self._order(one, worker.deal)

@@ -1,7 +1,12 @@
 """What `locust -f loadtests/users.py` runs: users of the service, as the scenario has them."""
+# ruff: noqa: E402 - what is imported takes seconds, and so does reading the scenario
 
 import math
+import signal
+import sys
 import time
+
+signal.signal(signal.SIGINT, lambda *_: sys.exit(130))  # no traceback until `session` looks for it
 
 from gevent import sleep
 from gevent.pool import Group

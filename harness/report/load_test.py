@@ -29,6 +29,7 @@ def told(
 
 def _promises(report: Mapping[str, Any], cases: Sequence[Case]) -> Table:
     state = "[green]VALID[/]" if report["valid"] else "[bold red]INVALID[/]"
+    state += ", interrupted" if report["stopped"] == "interrupted" else ""
     where = escape(f"{report['scenario']} · {report['variant']} · seed {report['seed']}")
     table = Table(title=f"{where} · {state}", title_justify="left", expand=False)
     for header in ("what is to hold", "", "measured, or why not"):
