@@ -45,7 +45,7 @@ def ask_review(
         due_s: when it was to begin, on the monotonic clock.
         kind: `abuse` of one who expects to be refused.
     """
-    headers, data = headers_of(session.flight.work, key, user), review_body(review)
+    headers, data = _headers(session, key, user), review_body(review)
     with _seen(visitor, session, key=key, user=user, kind=kind, t_intended=due_s) as seen:
         with _post(visitor, "/v1/reviews", data, headers, kind) as response:
             seen["t_end"] = time.monotonic()  # the answer is read; what follows is our bookkeeping
@@ -73,7 +73,7 @@ def ask_batch(
     What is noted has the batch's own id as its key, since its items' requests are called by it.
     """
     work = session.flight.work
-    headers, poll_s = headers_of(work, key, user), 1.0 if work.mix is None else work.mix.poll_s
+    headers, poll_s = _headers(session, key, user), 1.0 if work.mix is None else work.mix.poll_s
     with _seen(visitor, session, key=key, user=user, kind="batch", t_intended=due_s) as seen:
         with _post(visitor, "/v1/batches", batch_body(reviews), headers, "batch") as response:
             status, body = response.status_code, response.content or b""
@@ -119,6 +119,10 @@ def ask_stream(
         seen["outcome"] = "ok" if stream.done else "failed"
         seen["cost_usd"], seen["times_s"] = stream.cost_usd, stream.times_s
     return 0.0 if stream.done else AT_LEAST_S
+
+
+def _headers(session: Session, key: str, user: str) -> dict[str, str]:
+    return headers_of(session.flight.work, key + session.flight.tag, user)
 
 
 def _post(

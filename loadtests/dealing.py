@@ -62,6 +62,7 @@ class Flight(msgspec.Struct, frozen=True, kw_only=True):
         shaped: users come and go with a shape: whoever comes begins with a pause.
         trace: of arrivals that follow one.
         most_in_flight: arrivals of one process that wait for an answer, at most.
+        tag: ends the keys that the service is sent; one that it knows is answered from memory.
     """
 
     work: Workload
@@ -71,6 +72,7 @@ class Flight(msgspec.Struct, frozen=True, kw_only=True):
     shaped: bool = False
     trace: tuple[float, ...] = ()
     most_in_flight: int = 1
+    tag: str = ""
 
 
 class Orders(msgspec.Struct, frozen=True, kw_only=True):

@@ -161,6 +161,7 @@ class Session:
                 shaped=self.choice.shape is not None,
                 trace=self.choice.prepared.trace,
                 most_in_flight=self.options.most_in_flight,
+                tag=f"-{time.monotonic_ns():x}" if self.options.host else "",
             )
             self.began_s = time.monotonic() + LEAD_S
         self.kinds = kinds(self.flight.work)

@@ -70,7 +70,7 @@ BELONGS: dict[str, dict[str, str]] = {
     "quit": CLI,
     "breakpoint": {},
     "SystemExit": CLI | {"harness.engines.target": "a target that exits has only failed"},
-    "sys.exit": EDGE | LOCUST,
+    "sys.exit": EDGE | LOCUST | {"loadtests.users": "Ctrl-C while it is still imported"},
     "sys.argv": EDGE,
     "sys.stdin": EDGE,
     "sys.stderr": EDGE

@@ -12,6 +12,9 @@ from typing import Any
 
 from commands import files, mentioning
 from locusts import SMALL, USERS, locust
+from service_process import service_process
+
+from loadtests.pages import metrics_of, requests_counted
 
 MIXED = SMALL.replace("workers = 20", "workers = 40\nrate_limit = 30").replace(
     "deadline_s = 5",
@@ -46,6 +49,26 @@ def test_users_of_every_kind_are_counted_alike(tmp_path: Path) -> None:
     assert "GreenletExit" not in running.said
     for row in ("stream: time to first token", "stream: time between tokens", "queue wait"):
         assert f"PHASE    {row}" in running.said
+
+
+def test_two_tests_of_one_service_are_two(tmp_path: Path) -> None:
+    """Neither is answered with what the other has paid for: the service counts all requests."""
+    scenario = tmp_path / "small.toml"
+    scenario.write_text(SMALL)
+    given = ["--headless", "--only-summary", "--scenario", str(scenario), "-u", "5", "-t", "3s"]
+    with ExitStack() as held:
+        folder = tmp_path / "served"
+        folder.mkdir()
+        service = held.enter_context(service_process(folder, str(scenario)))
+        given += ["--host", service.url]
+        both = [
+            held.enter_context(locust(tmp_path, name, *given, "--out", str(tmp_path / name)))
+            for name in ("one", "two")
+        ]
+        assert {one.code() for one in both} <= {0, 3}, both[0].said + both[1].said
+        counted = requests_counted(metrics_of(service.url))
+    runs = [json.loads(one.read_text()) for one in tmp_path.rglob("run.json")]
+    assert counted == sum(one.get("run", one)["ok"] for one in runs) > 0
 
 
 def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
