@@ -16,7 +16,7 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Any
 
-from gevent import get_hub, signal_handler, sleep
+from gevent import get_hub, signal_handler, sleep, spawn_later
 from gevent.event import Event
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
@@ -45,6 +45,8 @@ BATCHES_S = 600.0
 """For batches, which nobody has promised to be done within a request's deadline."""
 LAST_S = 1.0
 """Of a test that is broken off: for answers that are just coming."""
+MASTERS_S = 15.0
+"""Of a master that ends a test which was broken off: a little more than it takes."""
 UNDER_WAY = {"spawning", "running", "cleanup"}
 BAD_INPUT, INTERRUPTED = 2, 130
 
@@ -177,6 +179,8 @@ class Session:
 
     def end(self, environment: Environment) -> None:
         """Locust quits: whoever still runs is stopped, and so is the stack."""
+        if self.quits:  # once for SIGTERM, once since its runner has ended: the first one exits
+            Event().wait()
         runner, self.quits = environment.runner, True
         try:
             if self.prophets is not None:
@@ -222,7 +226,6 @@ def attach(events: Events) -> None:
     events.init_command_line_parser.add_listener(_on_parser)
     events.init.add_listener(_on_init)
     events.test_start.add_listener(_on_start)
-    events.quitting.add_listener(_on_quitting)
 
 
 def attach_last(events: Events) -> None:
@@ -252,16 +255,19 @@ def _on_parser(parser: LocustArgumentParser, **_: Any) -> None:
 
 def _on_init(environment: Environment, runner: Runner, **_: Any) -> None:
     session = session_of(environment)
+    # Only now, to be told before Locust's own: it would have the test judged as if it were whole.
+    environment.events.quitting.add_listener(_on_quitting)
+    hub = get_hub()
+    hub.NOT_ERROR = (*hub.NOT_ERROR, KeyboardInterrupt)  # it would print where that came about
     if isinstance(runner, WorkerRunner):
         session.choice = None  # forked off when it was the master's
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # Locust has it end the worker
+        forked = session.options.processes is not None
+        signal.signal(signal.SIGINT, _wait_for_master if forked else signal.default_int_handler)
         return
     # Python's own may raise it in a finalizer, where it is lost; gevent does in the main greenlet.
     signal_handler(signal.SIGINT, _told, session, runner)
     # Until Locust looks for it: with a shape, only when that is over.
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    hub = get_hub()
-    hub.NOT_ERROR = (*hub.NOT_ERROR, KeyboardInterrupt)  # it would print where that came about
     choice = session.choice
     if choice is not None:
         for line in lint_lines({choice.variant: lint(choice.prepared)}):
@@ -272,6 +278,15 @@ def _on_init(environment: Environment, runner: Runner, **_: Any) -> None:
         complain(str(error))
     except KeyboardInterrupt:  # Locust looks for it later
         sys.exit(INTERRUPTED)
+
+
+def _wait_for_master(*_: Any) -> None:
+    """Ctrl-C at the terminal of a master is for the master, which ends its workers: let it.
+
+    When it does not, having ended before it knew them, they end by themselves.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    spawn_later(MASTERS_S, os.kill, os.getpid(), signal.SIGINT)
 
 
 def _told(session: Session, runner: Runner) -> None:

@@ -82,6 +82,7 @@ def locust(folder: Path, name: str, *arguments: str) -> Iterator[Locust]:
             stdout=file,
             stderr=subprocess.STDOUT,
             env={**os.environ, "TMPDIR": str(folder)},
+            start_new_session=True,  # a test may press Ctrl-C, and reach it only
         ) as running,
     ):
         try:

@@ -10,8 +10,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import pytest
 from commands import files, mentioning
-from locusts import SMALL, USERS, locust
+from locusts import SMALL, USERS, free_port, locust
 from service_process import service_process
 
 from loadtests.pages import metrics_of, requests_counted
@@ -131,17 +132,28 @@ def begun(folder: Path, words: list[str]) -> "subprocess.Popen[str]":
     )
 
 
-def test_ctrl_c_keeps_what_was_done_and_ends_everything(tmp_path: Path) -> None:
-    """With two workers there is one stack; Ctrl-C ends all of it, and the rows so far are kept."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_keeps_what_was_done_and_ends_everything(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """With two workers there is one stack; all of it ends, judged once, and the rows are kept.
+
+    A terminal sends Ctrl-C to the workers as well, whoever kills a master does not.
+    """
     scenario = tmp_path / "small.toml"
     scenario.write_text(SMALL)
     options = ["--scenario", str(scenario), "--out", str(tmp_path / "out"), "-t", "60s"]
+    options += ["--master-bind-port", str(free_port())]
     with locust(tmp_path, "two", "--headless", "--processes", "2", *options) as running:
         running.until("POST +review +[1-9]")
         mocks = [line for line in mentioning(str(tmp_path)) if "mock_llm" in line]
-        running.running.send_signal(signal.SIGINT)
+        send = os.killpg if number == signal.SIGINT else os.kill
+        send(running.running.pid, number)
         code = running.code()
     assert len(mocks) == 1
+    assert running.said.count("what is to hold") == 1
+    assert "Traceback" not in running.said
+    assert "KeyboardInterrupt" not in running.said
     assert code == 130, running.said
     assert results(tmp_path)["stopped"] == "interrupted"
     assert results(tmp_path)["requests"] > 0
