@@ -97,6 +97,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
             "-u 5: arrivals come": [*given, "-u", "5", "--open-loop", "poisson:rate_per_s=4"],
             "--mock-token-env: goes with --host": [*given, "--mock-token-env", "X"],
             "--expect-workers: goes with --master": [*given, "--expect-workers", "3"],
+            "--master: does not go with --worker": [*given, "--master", "--worker"],
             "--processes -5": [*given, "--processes", "-5"],
             "Nobody: is no user class": [*given, "Nobody"],
             "Caller: is no user class": [*given, "Caller"],
