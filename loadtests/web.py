@@ -7,6 +7,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import flask
+import gevent
 import msgspec
 from locust.env import Environment
 from locust.event import Events
@@ -40,8 +41,15 @@ def _on_init(environment: Environment, web_ui: WebUI | None, **_: Any) -> None:
     web_ui.template_args["extended_tabs"] = extended_tabs()
     scheme = "https" if web_ui.tls_cert else "http"
     place = f"{scheme}://{web_ui.host or '127.0.0.1'}:{web_ui.port}{base}"
+    gevent.spawn(_tell, web_ui, f"{place}/?tab={NAME}#token={access.token}")
+
+
+def _tell(web_ui: WebUI, link: str) -> None:
+    """Print the link, once it can be followed: Locust serves its web UI after all listeners."""
+    while web_ui.server is None or not web_ui.server.started:
+        gevent.sleep(0.05)
     # Not to Locust's log, which its web UI shows to everybody.
-    sys.stderr.write(f"the mock's switches: {place}/?tab={NAME}#token={access.token}\n")
+    sys.stderr.write(f"the mock's switches: {link}\n")
 
 
 def nobody(environment: Environment, path: str) -> dict[str, object] | None:

@@ -52,6 +52,18 @@ def begun(first_s: float) -> Asking:
     return user
 
 
+def leaving() -> Asking:
+    """One who waits for its first request, and will be told to leave before that is due."""
+    while True:
+        session._SESSIONS[0].numbers = Numbers()
+        user = begun(PAUSE_S)
+        told = gevent.spawn_later(PAUSE_S / 2, user.stop)
+        if time.monotonic() < user.due_s - PAUSE_S / 2:
+            return user
+        told.kill()  # the machine stood still: it would be told too late
+        taken_away(user)
+
+
 def taken_away(user: Asking) -> list[str]:
     """What it has asked by the time that it is gone."""
     user.stop(force=True)
@@ -64,8 +76,7 @@ def main() -> None:
     work = Workload(kind="users", users=1, duration_s=LONG_S)
     place = {"flight": Flight(work=work, seed=1), "kinds": ["reviewer"], "patience_s": LONG_S}
     session._SESSIONS.append(SimpleNamespace(numbers=Numbers(), **place))  # type: ignore[arg-type]
-    user = begun(PAUSE_S)
-    gevent.spawn_later(PAUSE_S / 2, user.stop)
+    user = leaving()
     # The loop stands still, so that both are due in one turn: it is told, then its pause ends, and
     # only after that whoever was told while it paused would be taken away.
     get_original("time", "sleep")(2 * PAUSE_S)

@@ -23,7 +23,7 @@ CASES = (ROOT / "tests" / "alert_cases.yml").read_text("utf-8")
 NAMES = re.findall(r"alert: (\w+)", RULES)
 REVIEW = {"text": "A great book, I loved it."}
 EXPECTED = {"FlightAttemptsTimeOut", "FlightRequestsTimeOut"}
-PATIENCE_S = 40.0
+PATIENCE_S = 120.0
 PROMETHEUS = """\
 global: {{scrape_interval: 200ms, scrape_timeout: 200ms, evaluation_interval: 200ms}}
 rule_files: [rules.yml]

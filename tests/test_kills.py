@@ -19,7 +19,7 @@ from mock_llm.ledger import Row
 
 KILLS = 20
 SLOTS = 4
-REVIEWS = 160
+REVIEWS = 400  # more than are done between the kills, also where those come late
 SCENARIO = f"""\
 [workload]
 reviews = {REVIEWS}

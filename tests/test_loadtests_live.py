@@ -13,6 +13,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PATIENCE_S = 240.0
 SCENARIO = """\
 name = "small_crisis"
 [workload]
@@ -76,7 +77,7 @@ def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
 def ended(folder: Path, running: "subprocess.Popen[str]") -> Ended:
     """Its end, and what it has left; a test that hangs is killed with its children's pipes."""
     try:
-        said, _ = running.communicate(timeout=60)
+        said, _ = running.communicate(timeout=PATIENCE_S)
     finally:
         running.kill()
     assert running.returncode in {0, 1, 3}, said
@@ -102,15 +103,16 @@ def test_the_cure_passes(tmp_path: Path) -> None:
     report = it.report
     foretold = [one for one in it.cases if one.startswith("prediction")]
     others = {name: state for name, state in it.cases.items() if name not in foretold}
-    # A machine that others use too may be late: that is another test's.
-    assert report["slo"]["passed"], it.said
     assert (report["engine"], report["lost"], report["unanswered"]) == ("live", 0, 0)
     check_counts(report)
     assert len(foretold) == 2
     assert [one["n"] for one in it.document["agreement"]] == [8, 8]
     assert (tmp_path / "out" / "after-live-1" / "records.jsonl").exists()
-    assert len((tmp_path / "out" / "after-live-1" / "asked.jsonl").read_text().splitlines()) > 30
-    if report["valid"]:
+    rows = (tmp_path / "out" / "after-live-1" / "asked.jsonl").read_text().splitlines()
+    assert len(rows) == report["requests"]
+    if report["valid"]:  # a machine that others use too may be late: that is another test's
+        assert report["slo"]["passed"], it.said
+        assert len(rows) > 30
         assert set(others.values()) == {""}
         assert it.code == int(any(it.cases[name] for name in foretold))
 

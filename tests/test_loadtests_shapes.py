@@ -12,6 +12,8 @@ from harness.scenario.arrivals import PoissonArrivals
 from harness.scenario.workload import Workload
 from harness.workload import schedule
 
+ATTEMPTS = 8
+
 
 class Ended(NamedTuple):
     """A load test that is over: its exit code, what it says, its run, and what users saw."""
@@ -35,6 +37,19 @@ def flown(folder: Path, *arguments: str) -> Ended:
     return Ended(code, running.said, run, asked)
 
 
+def calm(folder: Path, *arguments: str) -> Ended:
+    """A load test that says it was not late: where the machine stands still another is flown."""
+    for number in range(ATTEMPTS):
+        place = folder / str(number)
+        place.mkdir()
+        ended = flown(place, *arguments)
+        levels = (ended.run.get("search") or {"levels": []})["levels"]
+        late = [why for one in levels for why in one["missed"] if "generator is late" in why]
+        if ended.run["valid"] and not late:
+            break
+    return ended
+
+
 def test_arrivals_come_by_their_schedule(tmp_path: Path) -> None:
     """Between two processes each arrival is sent once, and not before its intended time."""
     several = ("--processes", "2", "--master-bind-port", str(free_port()))
@@ -51,7 +66,7 @@ def test_arrivals_come_by_their_schedule(tmp_path: Path) -> None:
 
 def test_users_come_and_go_with_a_spike(tmp_path: Path) -> None:
     """Nine more users are there while it lasts, and of its end something is told."""
-    ended = flown(tmp_path, "--shape", "spike:base=3,factor=4,at=3,for=3,after=3")
+    ended = calm(tmp_path, "--shape", "spike:base=3,factor=4,at=3,for=3,after=3")
     spike = ended.run["spike"]
     assert spike["from_s"] == pytest.approx(3.0, abs=1.5)
     assert spike["to_s"] - spike["from_s"] == pytest.approx(3.0, abs=1.5)
@@ -66,7 +81,7 @@ def test_the_search_says_what_binds(tmp_path: Path) -> None:
     """Two workers at 0.2 s cannot serve many users: it is they who bind."""
     sets = ("pipeline.workers=2", "workload.think=0.2", 'slo={"latency_s.mean" = "<= 0.4"}')
     settings = [word for one in sets for word in ("--set", one)]
-    ended = flown(tmp_path, "--shape", "search:start=4,warm=1,hold=3,within=1", *settings)
+    ended = calm(tmp_path, "--shape", "search:start=4,warm=1,hold=3,within=1", *settings)
     search = ended.run["search"]
     levels = {one["users"]: one["passed"] for one in search["levels"]}
     assert levels[search["users"]] is True

@@ -26,10 +26,10 @@ class Running(NamedTuple):
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A small load test that goes on for a minute."""
+    """A small load test that goes on until it is ended."""
     folder = tmp_path_factory.mktemp("web")
     scenario = folder / "small.toml"
-    longer = SMALL.replace("users = 31", "users = 5").replace("duration_s = 5", "duration_s = 60")
+    longer = SMALL.replace("users = 31", "users = 5").replace("duration_s = 5", "duration_s = 600")
     scenario.write_text(longer)
     place = ["--web-host", "127.0.0.1", "--web-port", str(free_port())]
     with locust(folder, "web", "--scenario", str(scenario), "--autostart", *place) as process:

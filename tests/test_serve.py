@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 from commands import Harness, files, in_folder, mentioning, process
+from served import children, stopped
 from service_process import Reply, ServiceProcess, service_process
 
 from harness.records import read_jsonl
 
 REVIEW = {"text": "A great book, I loved it."}
 QUICK = ("--set", "upstream.profile.ttft=0.01", "--set", "upstream.connection_setup=0.0")
-SLOW = ("--set", "upstream.profile.ttft=1.0", "--set", "upstream.connection_setup=0.0")
 SILENT = (
     "--set",
     'upstream.faults={silence={kind="hang_before_headers", rate=1.0}}',
@@ -57,13 +57,15 @@ def test_it_answers_and_ends(tmp_path: Path) -> None:
 def test_what_is_in_flight_at_sigterm_is_answered(tmp_path: Path) -> None:
     """Twenty requests in flight are answered, new ones are refused, the exit code is 0."""
     with (
-        service_process(tmp_path, *SLOW, "--set", "pipeline.workers=20") as service,
+        service_process(tmp_path, *QUICK, "--set", "pipeline.workers=20") as service,
         ThreadPoolExecutor(20) as callers,
     ):
-        asked = [callers.submit(service.ask, "POST", "/v1/reviews", REVIEW) for _ in range(20)]
-        service.until_busy(20)
-        service.signal()
-        late = service.ask("POST", "/v1/reviews", REVIEW)
+        # Its mock stands still until all has been seen that is to be seen while they are in flight.
+        with stopped(*children(service.running.pid)):
+            asked = [callers.submit(service.ask, "POST", "/v1/reviews", REVIEW) for _ in range(20)]
+            service.until_busy(20)
+            service.signal()
+            late = service.ask("POST", "/v1/reviews", REVIEW)
         assert (late.status, late.json["error"]["type"]) == (503, "draining")
         assert [one.result().status for one in asked] == [200] * 20
         assert service.ended()[:2] == (0, "")

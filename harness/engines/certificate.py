@@ -7,6 +7,8 @@ from typing import NamedTuple, Self
 import msgspec
 
 from harness.metrics import quantiles
+from harness.pipeline.service.lag import TICK_S
+from mock_llm.control import watch
 from mock_llm.ledger import Row, delay_s
 
 LAG_BOUND_S = 0.05
@@ -62,10 +64,15 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
         rows: Sequence[Row],
         sent_late_s: Sequence[float] = (),
     ) -> Self:
-        """From the loop's lags, the steal, the mock's ledger and the lateness of what was sent."""
+        """From the loop's lags, the steal, the mock's ledger and the lateness of what was sent.
+
+        A lag counts for every tick that it swallowed: as one of many, no standstill of the loop
+        would ever reach the p99.
+        """
+        lags = [one for lag_s in lags_s for one in watch.lags_s(lag_s, TICK_S)]
         delays = quantiles([late for row in rows if (late := delay_s(row)) is not None])
         return cls(
-            loop_lag_s_p99=quantiles(lags_s)["p99"],
+            loop_lag_s_p99=quantiles(lags)["p99"],
             mock_delay_s_p50=delays["p50"],
             mock_delay_s_p99=delays["p99"],
             steal_share=steal_share,
