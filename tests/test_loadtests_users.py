@@ -137,10 +137,7 @@ def begun(folder: Path, words: list[str]) -> "subprocess.Popen[str]":
 def test_ctrl_c_keeps_what_was_done_and_ends_everything(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    """With two workers there is one stack; all of it ends, judged once, and the rows are kept.
-
-    A terminal sends Ctrl-C to the workers as well, whoever kills a master does not.
-    """
+    """With two workers there is one stack; all of it ends, judged once, and the rows are kept."""
     scenario = tmp_path / "small.toml"
     scenario.write_text(SMALL)
     options = ["--scenario", str(scenario), "--out", str(tmp_path / "out"), "-t", "60s"]
@@ -148,6 +145,7 @@ def test_ctrl_c_keeps_what_was_done_and_ends_everything(
     with locust(tmp_path, "two", "--headless", "--processes", "2", *options) as running:
         running.until("POST +review +[1-9]")
         mocks = [line for line in mentioning(str(tmp_path)) if "mock_llm" in line]
+        # A terminal sends Ctrl-C to the workers as well; whoever kills a master does not.
         send = os.killpg if number == signal.SIGINT else os.kill
         send(running.running.pid, number)
         code = running.code()
