@@ -39,12 +39,12 @@ def main(folder: Path) -> None:
         took, span = run.report["duration_s"], told[variant][SIZES.index(TRIED)].duration_s
         inside = "inside" if span.contains(took) else "OUTSIDE"
         print(f"tried {TRIED:,} {text}: {took / 60:.1f} min, {inside} the interval")
-    title = "Reviews and hours"
-    with drawn(folder / "hundred_to_fifty_thousand.png", title, "reviews", "hours") as axes:
+    title = "What a run of 1,000 foretells, with its interval"
+    with drawn(folder / "hundred_to_fifty_thousand.png", title, "reviews", "minutes") as axes:
         for variant, text in VARIANTS.items():
             spans = [one.duration_s for one in told[variant]]
-            axes.plot(SIZES, [span.mean / 3600 for span in spans], marker="o", label=text)
-            low, high = ([getattr(s, end) / 3600 for s in spans] for end in ("low", "high"))
+            axes.plot(SIZES, [span.mean / 60 for span in spans], marker="o", label=text)
+            low, high = ([getattr(s, end) / 60 for s in spans] for end in ("low", "high"))
             axes.fill_between(SIZES, low, high, alpha=0.25)
         axes.set_xscale("log")
         axes.set_yscale("log")

@@ -71,6 +71,8 @@ def main(folder: Path) -> None:
             curve, [1 - shorter_than(x) for x in curve], "k:", label="outages that last longer"
         )
         axes.set_xscale("log")
+        axes.set_xticks(OUTAGES_MIN)
+        axes.set_ylim(bottom=0)
         axes.legend(frameon=False)
 
 

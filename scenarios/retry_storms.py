@@ -51,10 +51,13 @@ def main(folder: Path, engine: str = "sim") -> None:
         axes.imshow(told, cmap="RdYlGn", vmin=0, vmax=1, aspect="auto")
         axes.set_xticks(range(len(LOADS_PER_S)), [f"{load}" for load in LOADS_PER_S])
         axes.set_yticks(range(len(POLICIES)), [name.replace("_", " ") for name in POLICIES])
+        edges = [n - 0.5 for n in range(1, len(POLICIES))]
+        axes.hlines(edges, -0.5, len(LOADS_PER_S) - 0.5, color="white", linewidth=2)
         axes.grid(visible=False)
         for y, row in enumerate(told):
             for x, share in enumerate(row):
-                axes.text(x, y, f"{share:.0%}", ha="center", va="center")
+                color = "black" if 0.2 < share < 0.8 else "white"
+                axes.text(x, y, f"{share:.0%}", ha="center", va="center", color=color)
 
 
 if __name__ == "__main__":

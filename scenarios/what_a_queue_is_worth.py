@@ -44,6 +44,7 @@ def main(folder: Path) -> None:
         axes.axhline(most, color="#9aa5b1", linestyle=":", label="what the workers can do")
         axes.axvline(useful, color="#c93c37", linestyle="--", label=f"useful depth {useful:.0f}")
         axes.set_xscale("log")
+        axes.set_xticks(SIZES)
         axes.set_ylim(bottom=0)
         axes.legend(frameon=False)
 

@@ -1,6 +1,7 @@
 """Sweeps: what is done is kept and never done again, on whatever makes the runs."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from socket import create_server
 from typing import Any
 
 import msgspec
@@ -171,6 +173,44 @@ def test_a_cluster_makes_the_same_runs(tmp_path: Path) -> None:
         with dask(*worker), dask(*worker), executor(dask=address) as pool:
             there = sweep(todo, pool, Kept())
     assert [one.figures for one in there] == [measure(task).figures for task in todo]
+
+
+def test_a_cluster_without_workers_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scheduler that has nobody to work for it is told, and how to give it somebody."""
+    monkeypatch.setattr("harness.experiments.executors.CLUSTER_PATIENCE_S", 1.0)
+    with dask("dask_scheduler", "--no-dashboard", "--host", "127.0.0.1", "--port", "0") as said:
+        address = ADDRESS + said.split(ADDRESS)[1].split()[0]
+        with pytest.raises(InputError, match=f"dask worker {address}"), executor(dask=address):
+            pass
+
+
+def test_who_is_no_scheduler_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port that takes a call and does not answer, as a dashboard's, is told after a moment."""
+    monkeypatch.setattr("harness.experiments.executors.CLUSTER_PATIENCE_S", 0.3)
+    with create_server(("127.0.0.1", 0)) as silent:
+        address = f"{ADDRESS}{silent.getsockname()[1]}"
+        with pytest.raises(InputError, match="another protocol"), executor(dask=address):
+            pass
+
+
+ORPHANS = """
+import os, signal
+from harness.experiments.executors import executor
+if __name__ == "__main__":
+    with executor(jobs=2) as pool:
+        pool.submit(os.getpid).result()
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_processes_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    """Processes whose parent is killed do not wait for work for ever."""
+    script = tmp_path / "sweeping.py"
+    script.write_text(ORPHANS)
+    command = [sys.executable, str(script)]
+    # Its processes have its standard output too: that ends when the last of them does.
+    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=30, check=False)
+    assert done.returncode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nonsense://x", ":"])

@@ -55,6 +55,9 @@ def test_goals_in_words(text: str, kind: str, settings: tuple[str, ...], promise
         ("1.5 users", "users", "no number of reviews or users"),
         ("5 reviews in 0 s", "batch", "no time"),
         ("5 reviews in 3 fortnights", "batch", "no unit of time"),
+        ("9,000,000 reviews in 5 s", "batch", "5,000,000 are the most"),
+        ("9000000 users", "users", "5,000,000 are the most"),
+        ("0/s", "batch", "does nothing"),
     ],
 )
 def test_nonsense_goals_are_refused(text: str, kind: str, said: str) -> None:

@@ -217,6 +217,7 @@ def test_bounds_rule_out_nothing_that_can_be(tmp_path: Path) -> None:
     reason = impossible(prepared, late)
     assert reason is not None
     assert reason.over > 2
+    assert impossible(prepared, [Bound("throughput_per_s", ">=", 0.0)]) is None
 
 
 def test_a_limit_per_minute_is_reached_to_the_minute(tmp_path: Path) -> None:
@@ -268,6 +269,19 @@ def test_knee_is_where_a_curve_bends() -> None:
     assert knee([(x, min(x, 5.0)) for x in range(1, 15)]) == 5
     assert knee([(x, 2.0 * x) for x in range(9)]) is None
     assert knee([(1.0, 1.0), (2.0, 2.0)]) is None
+
+
+def test_rounding_is_no_gain(tmp_path: Path) -> None:
+    """What differs in the last digits of a float is worth nothing, and on no frontier."""
+
+    def figures(task: Task) -> dict[str, float]:
+        return {"latency_s.p99": 4.4 - 1e-15 * task.scenario.pipeline.concurrency}
+
+    over = ["pipeline.concurrency=2-3"]
+    asked = question(tmp_path, slo=["latency_s.p99<=9"], over=over)
+    found = plan(asked, Fake(figures))
+    assert {(one.change.mean, one.change.half_width) for one in found.worths} == {(0.0, 0.0)}
+    assert frontier([(1.0, 4.4), (2.0, 4.4 - 1e-15), (3.0, 4.3)]) == [0, 2]
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=20))

@@ -1,6 +1,8 @@
 """The capacity-planning scripts of `scenarios/`: what is committed is what they print."""
 
 import importlib.util
+import os
+import signal
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -8,6 +10,9 @@ from typing import Any
 import pytest
 from PIL import Image
 from runs import ROOT
+
+from harness.experiments import flights
+from harness.experiments.run import Run, run_one
 
 SCRIPTS = sorted((ROOT / "scenarios").glob("*.py"))
 OUTPUT = ROOT / "results" / "planning"
@@ -58,3 +63,27 @@ def test_a_script_is_a_page_with_its_picture(path: Path) -> None:
     """A script ends within a hundred lines, and its picture is committed beside its output."""
     assert len(path.read_text().splitlines()) <= 100
     assert (OUTPUT / f"{path.stem}.png").stat().st_size < 200_000
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_script_ends_when_it_is_told_to(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """Ctrl-C or SIGTERM in a run ends the script, and half a run is nobody's result."""
+    begun: list[int] = []
+
+    def told(*args: Any, seed: int, **options: Any) -> Run:
+        begun.append(seed)
+
+        def once(_: object) -> None:
+            if not begun[1:]:
+                begun.append(-1)
+                os.kill(os.getpid(), number)
+
+        return run_one(*args, seed=seed, on_progress=once, **options)
+
+    monkeypatch.setattr(flights, "run_one", told)
+    world = ROOT / "scenarios" / "timeout_crisis.toml"
+    with pytest.raises(KeyboardInterrupt):
+        flights.fly(world, "workload.reviews=60", variant="after", seeds=(1, 2))
+    assert begun == [1, -1]

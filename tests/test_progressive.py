@@ -153,6 +153,7 @@ def test_a_deadline_ends_it_before_it_is_missed(harness: Harness) -> None:
     [
         (("--sizes", "100,50"), "each must be greater"),
         (("--sizes", "ten"), "write numbers of reviews"),
+        (("--sizes", "10,100000000"), "5,000,000 are the most"),
         (("--sizes", "0"), "write numbers of reviews"),
         (("--variant", "nobody"), "unknown variant"),
         (("--engine", "steam"), "no such engine"),

@@ -4,13 +4,17 @@ What is done is kept, a line each, as soon as it is done. A sweep that is broken
 there; nothing is computed twice.
 """
 
+import asyncio
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -57,16 +61,27 @@ def executor(jobs: int = 1, dask: str | None = None) -> Iterator[Executor]:
         return
     # A fork would copy threads and event loops in whatever state they are.
     spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_leave_interrupts_alone)
+    pool = ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_follow_the_parent)
     try:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _leave_interrupts_alone() -> None:
-    """A terminal sends Ctrl-C to all of its processes; the parent alone says what becomes of it."""
+def _follow_the_parent() -> None:
+    """The parent alone says what becomes of a Ctrl-C, which a terminal sends to all processes.
+
+    A parent that is killed says nothing, and its processes would wait for work for ever.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
 @contextmanager
@@ -74,17 +89,39 @@ def _cluster(address: str) -> Iterator[Executor]:
     try:
         from distributed import Client
         from distributed.comm.addressing import get_address_host_port
+        from distributed.comm.core import connect as reach
     except ImportError:
         raise InputError("--dask: needs the dask extra: pip install -e '.[dask]'") from None
     try:
         get_address_host_port(address)  # a client that cannot read it complains again at its end
+        asyncio.run(_knock(reach, address))
         connect: Any = Client  # it has no types
         client = connect(address, timeout=CLUSTER_PATIENCE_S, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         why = " ".join(str(error).split())[:120]
         raise InputError(f"--dask {address}: no scheduler answers there: {why}") from None
     with client:
+        try:
+            client.wait_for_workers(1, timeout=CLUSTER_PATIENCE_S)
+        except TimeoutError:
+            raise InputError(
+                f"--dask {address}: the scheduler has no worker: dask worker {address} --nthreads 1"
+            ) from None
         yield client.get_executor(pure=False)
+
+
+async def _knock(reach: Any, address: str) -> None:
+    """A client waits without end for whoever takes its call and is no scheduler, a dashboard say.
+
+    Raises:
+        OSError: nobody answers as a scheduler does.
+    """
+    try:
+        async with asyncio.timeout(2 * CLUSTER_PATIENCE_S):
+            comm = await reach(address, timeout=CLUSTER_PATIENCE_S)
+    except TimeoutError:
+        raise OSError("who is there speaks another protocol; a dashboard has a port too") from None
+    await comm.close()
 
 
 class Kept:

@@ -29,11 +29,15 @@ def fly(
 
     Raises:
         InputError: the scenario, an override or the engine is not what it should be.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; what a run had until then is nobody's result.
     """
     file = load_file(scenario, sets, variant)
     prepared = prepare_variant(file, variant, scenario.parent)
     expect = file.variant(variant).expect
-    return [
-        run_one(prepared, variant=variant, expect=expect, engine=engine, seed=seed)
-        for seed in seeds
-    ]
+    runs = []
+    for seed in seeds:
+        one = run_one(prepared, variant=variant, expect=expect, engine=engine, seed=seed)
+        if one.result.stopped == "interrupted":
+            raise KeyboardInterrupt
+        runs.append(one)
+    return runs

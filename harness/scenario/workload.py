@@ -9,7 +9,10 @@ from harness.scenario.resilience import PositiveSeconds
 from mock_llm.config import Positive, Seconds, Share, Table
 from mock_llm.distributions import Distribution
 
-MOST_ARRIVALS = 5_000_000
+MOST = 5_000_000
+"""Reviews, users or arrivals: more are a slip of the finger, and no memory holds them."""
+
+Many = Annotated[int, Meta(ge=1, le=MOST)]
 
 Kind = Literal["reviewer", "batch", "stream", "abuser"]
 KINDS: tuple[Kind, ...] = ("reviewer", "batch", "stream", "abuser")
@@ -78,10 +81,10 @@ class Workload(Table, frozen=True, kw_only=True):
     """
 
     kind: Literal["batch", "arrivals", "users"] = "batch"
-    reviews: Positive = 1000
+    reviews: Many = 1000
     corpus: str = "synthetic"
     columns: dict[str, str] = {}
-    users: Positive = 1
+    users: Many = 1
     arrivals: Arrivals | None = None
     duration_s: PositiveSeconds | None = None
     deadline_s: PositiveSeconds | None = None
@@ -125,8 +128,8 @@ class Workload(Table, frozen=True, kw_only=True):
         if self.duration_s is None:
             raise ValueError("duration_s is missing: arrivals go on for ever without it")
         expected = self.arrivals.expected(self.duration_s)
-        if expected > MOST_ARRIVALS:
-            most = f"{MOST_ARRIVALS:,} are the most"
+        if expected > MOST:
+            most = f"{MOST:,} are the most"
             raise ValueError(f"arrivals: about {expected:,.0f} of them; {most}")
         if expected == 0:
             raise ValueError("duration_s ends before anybody comes")

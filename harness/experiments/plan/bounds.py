@@ -52,7 +52,7 @@ def _batch(case: Case, wanted: Wanted) -> Iterator[Reason]:
     ends = wanted.get(("duration_s", "<"))
     speed = wanted.get(("throughput_per_s", ">"))
     times = [(ends.limit, f"the goal is {length(ends.limit)}")] if ends else []
-    if speed and calls:
+    if speed and speed.limit > 0 and calls:
         times.append((calls / speed.limit, f"that is under {rate(speed.limit)}"))
     if not calls or not times:
         return

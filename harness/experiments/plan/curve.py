@@ -1,6 +1,7 @@
 """Shapes: the knee of a capacity curve, and the frontier of what cannot be bettered. Pure."""
 
 from collections.abc import Sequence
+from math import isclose
 
 Dot = tuple[float, float]
 STRAIGHT = 0.1
@@ -41,6 +42,7 @@ def frontier(dots: Sequence[Dot]) -> list[int]:
     """
     best: list[int] = []
     for at in sorted(range(len(dots)), key=lambda i: (dots[i], i)):
-        if not best or dots[at][1] < dots[best[-1]][1]:
+        less = not best or dots[at][1] < dots[best[-1]][1]
+        if less and not (best and isclose(dots[at][1], dots[best[-1]][1])):
             best.append(at)
     return best

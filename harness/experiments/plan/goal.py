@@ -7,6 +7,7 @@ import msgspec
 
 from harness.errors import InputError
 from harness.scenario.slo import Bound, parse_slo
+from harness.scenario.workload import MOST
 from mock_llm.strict import FieldError
 
 _NUMBER = r"(\d[\d,_]*(?:\.\d+)?)"
@@ -54,6 +55,8 @@ def parse_goal(text: str, kind: str) -> Goal:
         _check_kind(text, kind, "users")
         return Goal(text, (f"workload.users={_whole(text, found[1])}",))
     if found := _RATE.fullmatch(said):
+        if not _number(found[1]):
+            raise InputError(f"--goal {text}: whoever does nothing reaches that")
         return Goal(text, (), {"throughput_per_s": f">= {_number(found[1]):.12g}"})
     raise InputError(f"--goal {text!r}: not understood; say {FORMS}")
 
@@ -71,6 +74,8 @@ def _whole(text: str, number: str) -> int:
     value = _number(number)
     if value < 1 or value != int(value):
         raise InputError(f"--goal {text}: {number} is no number of reviews or users")
+    if value > MOST:
+        raise InputError(f"--goal {text}: {MOST:,} are the most")
     return int(value)
 
 

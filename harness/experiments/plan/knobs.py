@@ -130,7 +130,8 @@ def _values(option: str, text: str) -> Iterator[str]:
             continue
         first, last, step = int(found[1]), int(found[2]), int(found[3] or 1)
         if last < first or not step:
-            raise InputError(f"{option}: {word} is an empty range: the smaller number comes first")
+            why = "the smaller number comes first" if step else "a step is 1 at least"
+            raise InputError(f"{option}: {word} is an empty range: {why}")
         if (last - first) // step >= MOST_VALUES:
             raise InputError(f"{option}: {word} has more than {MOST_VALUES:,} values: give a step")
         yield from map(str, range(first, last + 1, step))

@@ -155,7 +155,10 @@ def _with(task: Task, each: Turned) -> Task:
 
 
 def _worth(each: Turned, bound: Bound, base: Sequence[Point], turned: Sequence[Point]) -> Worth:
-    before, after = ([value(point, bound) for point in points] for points in (base, turned))
+    # Differences of times end in some rounding, which is no change: a nanosecond is left of it.
+    before, after = (
+        [round(value(point, bound), 9) for point in points] for points in (base, turned)
+    )
     bills = [[point.figures["cost_usd"] or 0.0 for point in points] for points in (base, turned)]
     both = before[: len(after)]
     mean = fmean(before)

@@ -12,6 +12,7 @@ from harness.errors import InputError
 from harness.experiments.progressive.forecast import Forecast, forecast
 from harness.experiments.run import Run, run_and_save
 from harness.report.text import length, usd
+from harness.scenario.workload import MOST
 
 
 class Stops(msgspec.Struct, frozen=True, kw_only=True):
@@ -175,4 +176,6 @@ def check_sizes(text: str) -> list[int]:
     sizes = [int(part) for part in parts]
     if any(b <= a for a, b in pairwise(sizes)):
         raise InputError(f"--sizes {text}: each must be greater than the one before")
+    if sizes[-1] > MOST:
+        raise InputError(f"--sizes {text}: {MOST:,} are the most")
     return sizes

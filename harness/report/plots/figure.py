@@ -1,6 +1,6 @@
 """A figure as this project draws them all, and its way to the disk."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -40,6 +40,9 @@ def drawn(path: Path, title: str, x: str, y: str) -> Iterator[Axes]:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     yield axes
+    for axis in (axes.xaxis, axes.yaxis):
+        if axis.get_scale() == "log":
+            axis.set_major_formatter("{x:,g}")
     data = BytesIO()
     figure.savefig(data, format="png")
     try:
@@ -47,3 +50,11 @@ def drawn(path: Path, title: str, x: str, y: str) -> Iterator[Axes]:
         write_whole(path, [data.getvalue()])
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def told(axes: Axes, xs: Iterable[float]) -> None:
+    """The legend where nothing is drawn, whatever the data; no tick at 7.5 of a whole number."""
+    whole = all(float(x).is_integer() for x in xs)
+    axes.locator_params(axis="x", integer=whole, min_n_ticks=1 if whole else 2)
+    legend = axes.legend(ncols=3, frameon=False, scatteryoffsets=[0.5], loc="upper left")
+    legend.set_bbox_to_anchor((0.0, -0.11), axes.transAxes)

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import NamedTuple
 
-from harness.report.plots.figure import ACCENT, BAD, FAINT, GOOD, INK, drawn
+from harness.report.plots.figure import ACCENT, BAD, FAINT, GOOD, INK, drawn, told
 
 
 class Spot(NamedTuple):
@@ -53,7 +54,7 @@ def draw_capacity(
             text = f"recommended: {chosen:g}"
             axes.plot(chosen, values[chosen], "*", color=GOOD, markersize=15, label=text)
         axes.set_ylim(bottom=0)
-        axes.legend(frameon=False)
+        told(axes, values)
 
 
 def draw_frontier(
@@ -87,7 +88,7 @@ def draw_frontier(
             some = [spot for spot in spots if spot.holds is holds]
             if some:
                 xs, ys = [spot.x for spot in some], [spot.y for spot in some]
-                axes.scatter(xs, ys, s=18, color=color, label=text)
+                axes.scatter(xs, ys, s=18, color=color, label=text, clip_on=False)
         line = [spots[at] for at in best]
         axes.plot(
             [s.x for s in line], [s.y for s in line], color=INK, linewidth=1, label="frontier"
@@ -96,7 +97,7 @@ def draw_frontier(
             axes.axhline(limit, color=BAD, linestyle="--", linewidth=1, label="goal")
         if chosen is not None:
             spot = spots[chosen]
-            text = f"recommended: {spot.label}"
+            text = fill(f"recommended: {spot.label}", 50)
             axes.plot(spot.x, spot.y, "*", color=GOOD, markersize=15, label=text)
         axes.set_ylim(bottom=0)
-        axes.legend(frameon=False)
+        told(axes, (spot.x for spot in spots))
