@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPConnection
@@ -54,14 +55,16 @@ class ServiceProcess:
 
     def until_busy(self, count: int) -> None:
         """Wait until so many workers serve."""
-        while self.ask("GET", "/v1/pool").json["busy"] != count:
-            pass
+        until = time.monotonic() + PATIENCE_S
+        while (busy := self.ask("GET", "/v1/pool").json["busy"]) != count:
+            assert time.monotonic() < until, f"{busy} are busy, and not {count}"
 
     def signal(self, number: int = signal.SIGTERM) -> None:
         """Send a signal, and wait until the service has heard it."""
         self.running.send_signal(number)
-        while self.ask("GET", "/readyz").status != 503:
-            pass
+        until = time.monotonic() + PATIENCE_S
+        while (status := self.ask("GET", "/readyz").status) != 503:
+            assert time.monotonic() < until, status
 
     def mocks(self) -> list[str]:
         """Command lines of the mocks that it has started."""

@@ -12,7 +12,7 @@ from harness.scenario.arrivals import PoissonArrivals
 from harness.scenario.workload import Workload
 from harness.workload import schedule
 
-ATTEMPTS = 8
+ATTEMPTS = 4
 
 
 class Ended(NamedTuple):

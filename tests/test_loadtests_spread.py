@@ -46,7 +46,8 @@ def fly(folder: Path, *, kill: bool = False) -> Flown:
             for name in names
         ]
         if kill:
-            first.until("All users spawned")
+            # The master says either, by how soon it hears of its workers.
+            first.until("All users spawned|Spawning is complete")
             workers[1].running.kill()
         codes = [one.code() for one in (first, *workers)]
         left = mentioning(str(folder))
