@@ -293,3 +293,17 @@ def test_frontier_is_what_nothing_beats(dots: list[tuple[int, int]]) -> None:
     for at in best:
         x, y = dots[at]
         assert not any(a <= x and b <= y and (a, b) != (x, y) for a, b in dots)
+
+
+def test_what_is_dearer_is_not_the_next_cheaper(tmp_path: Path) -> None:
+    """Fewer slots whose bill is near the winner's, but not near the least one, are no cheaper."""
+    dollars = {4: 1.09, 5: 1.04, 6: 1.0}
+
+    def figures(task: Task) -> dict[str, float]:
+        return {"cost_usd": dollars[task.scenario.pipeline.concurrency], "duration_s": 5.0}
+
+    over = ["pipeline.concurrency=4-6", "pipeline.barrier=true"]
+    found = plan(question(tmp_path, "60 reviews in 50 s", over=over), Fake(figures), every=True)
+    assert found.winner is not None
+    assert found.winner.configuration.slots == 5
+    assert found.cheaper is None

@@ -208,13 +208,15 @@ class Search:
         # A bill that is not known yet is held against the winner's by what texts say of both.
         per_usd = best.cost_usd / best.projected_usd if best.projected_usd else 1.0
         same, less = [], []
+        # As in `cheapest_first`: what is dearer than these was never before the winner.
+        least = min(one.cost_usd for one in self.candidates if one.verdict != "out")
         for one in self.candidates:
             usd = one.cost_usd if one.points else one.projected_usd * per_usd
             if one is best or one.impossible is not None:
                 continue
             if usd * SAME_DOLLARS < best.cost_usd:
                 less.append(one)
-            elif usd <= SAME_DOLLARS * best.cost_usd and _takes(one) < _takes(best):
+            elif usd <= SAME_DOLLARS * least and _takes(one) < _takes(best):
                 same.append(one)
         nearest = max(same, key=_takes, default=None)
         nearest = nearest or max(less, key=lambda one: one.cost_usd, default=None)
