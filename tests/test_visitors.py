@@ -81,6 +81,7 @@ def test_labels_are_judged_by_the_text(tmp_path: Path) -> None:
     assert flown(tmp_path, USERS).report["accuracy"]["value"] > 0.8
 
 
+@pytest.mark.wall_clock
 @pytest.mark.parametrize("text", [USERS, ARRIVALS], ids=["users", "arrivals"])
 def test_live_agrees_with_virtual(tmp_path: Path, text: str) -> None:
     """On the wall clock the same users meet the same weather, within 5 % and a few milliseconds."""
