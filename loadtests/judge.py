@@ -24,6 +24,7 @@ from harness.pipeline.service.lines import batch_of
 from harness.records import read_jsonl
 from harness.report.cases import cases_of
 from harness.report.load_test import told
+from harness.workload import schedule
 from loadtests.certificate import Certificate, Mocks
 from loadtests.junit import INVALID, exit_code, junit
 from loadtests.meter import Meter, raise_file_limit
@@ -99,7 +100,7 @@ def judge(session: Session, stats: RequestStats) -> int:
         locust=None if options.reset_stats else in_table,
         orphaned=lambda key: session.roll.owner(whose.get(key, key)) is not None,
     )
-    said += [*_metrics_differ(stack, flown), *session.roll.gaps()]
+    said += [*_metrics_differ(stack, flown), *session.roll.gaps(), *_unsent(session)]
     meter = session.meter
     mock = None if flown.rows is None else Mocks.of(flown.rows, _doubts(stack))
     strains = [*meter.strains(), *(one for told in session.strains.values() for one in told)]
@@ -182,6 +183,15 @@ def _counts_of(stats: RequestStats) -> dict[str, int]:
         if method != PHASE:
             counts[name] += entry.num_requests
     return counts
+
+
+def _unsent(session: Session) -> list[str]:
+    """Arrivals for which no place became free before the end: they are in nobody's lateness."""
+    flight, sent = session.flight, len(session.sight.rows)
+    if flight.work.kind != "arrivals" or session.interrupted or session.roll.lost():
+        return []
+    due = len(schedule(flight.work, flight.seed, flight.trace))
+    return [f"{due - sent:,} of {due:,} arrivals were never sent"] if sent < due else []
 
 
 def _metrics_differ(stack: Stack, flown: Flown) -> list[str]:

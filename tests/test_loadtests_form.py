@@ -53,4 +53,5 @@ def test_ctrl_c_before_it_is_ready_is_a_clean_end(tmp_path: Path) -> None:
         running.running.send_signal(signal.SIGINT)
         assert running.code() == 130, running.said
     assert "Traceback" not in running.said
-    assert mentioning(str(tmp_path)) == []
+    while mentioning(str(tmp_path)):  # whoever was just being started hears of it by its pipe
+        pass

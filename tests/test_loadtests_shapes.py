@@ -64,6 +64,17 @@ def test_arrivals_come_by_their_schedule(tmp_path: Path) -> None:
     assert ended.code == (0 if ended.run["valid"] else 3), ended.said
 
 
+def test_arrivals_that_find_no_place_are_told_of(tmp_path: Path) -> None:
+    """With one place for all, most of them are not sent at all: that is another load than meant."""
+    ended = flown(
+        tmp_path, "--open-loop", "constant:rate_per_s=20", "-t", "2", "--most-in-flight", "1"
+    )
+    missing = 40 - len(ended.asked)
+    assert missing > 0
+    assert f"{missing} of 40 arrivals were never sent" in ended.run["invalid_reasons"]
+    assert ended.code == 3
+
+
 def test_users_come_and_go_with_a_spike(tmp_path: Path) -> None:
     """Nine more users are there while it lasts, and of its end something is told."""
     ended = calm(tmp_path, "--shape", "spike:base=3,factor=4,at=3,for=3,after=3")
