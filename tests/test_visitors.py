@@ -40,6 +40,15 @@ def flown(folder: Path, text: str, *changes: str, engine: str = "virtual") -> Ru
     return run_one(prepared, variant="base", expect="pass", engine=engine, seed=1)
 
 
+def certified(folder: Path, text: str, attempts: int = 5) -> Run:
+    """The first live run that its certificate calls VALID, else the last one."""
+    for _ in range(attempts):
+        run = flown(folder, text, engine="live")
+        if run.report["valid"]:
+            break
+    return run
+
+
 def figures(run: Run) -> dict[str, Any]:
     """What two engines have to agree on."""
     report = run.report
@@ -85,7 +94,7 @@ def test_labels_are_judged_by_the_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", [USERS, ARRIVALS], ids=["users", "arrivals"])
 def test_live_agrees_with_virtual(tmp_path: Path, text: str) -> None:
     """On the wall clock the same users meet the same weather, within 5 % and a few milliseconds."""
-    virtual, live = (figures(flown(tmp_path, text, engine=one)) for one in ("virtual", "live"))
+    virtual, live = figures(flown(tmp_path, text)), figures(certified(tmp_path, text))
     assert live["mean"] == pytest.approx(virtual["mean"], rel=0.05, abs=0.01)
     assert live["per_s"] == pytest.approx(virtual["per_s"], rel=0.05)
 
